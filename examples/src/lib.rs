@@ -1,0 +1,1 @@
+//! Small programs that people copy: see the `examples` folder of this crate.
