@@ -1,10 +1,22 @@
-//! Memory.
+//! Memory for a thread-per-core server.
+//!
+//! What lies here belongs to one thread, does not allocate after it was made (or only to grow, in
+//! chunks), and answers exhaustion instead of failing: [`Arena`] leases bytes of a [`Region`],
+//! [`Slab`] keeps objects under keys that never lie, [`Wheel`] keeps time. The unsafe code of
+//! memory is here and nowhere else.
 #![allow(unsafe_code)]
 
+mod arena;
+pub mod fake;
+mod lease;
+mod numa;
+mod region;
+mod slab;
+mod wheel;
 
-/// An exclusive window of pool memory.
-#[derive(Debug)]
-pub struct Lease(());
-/// A window of pool memory that may be cloned and only read.
-#[derive(Debug, Clone)]
-pub struct Shared(());
+pub use arena::{Arena, ArenaConfig, BLOCK_BYTES_MIN, BytePool, PoolStats};
+pub use lease::{Lease, Shared};
+pub use numa::NumaPoolManager;
+pub use region::{HugePages, Region, RegionError, RegionReport};
+pub use slab::{Key, ObjectPool, Slab};
+pub use wheel::Wheel;
