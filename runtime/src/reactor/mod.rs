@@ -16,11 +16,14 @@ use hioload_pools::{Lease, Shared};
 
 use crate::Time;
 
+mod batch;
+mod buffers;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod epoll;
 mod handles;
 pub mod sim;
+mod sockets;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod uring;
