@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::ListenAddress;
 pub use error::ConfigError;
+pub(crate) use values::parse_list;
 pub use values::{CpuList, HugePagesChoice, ReactorChoice, ShardCount, SlowReader, TierChoice};
 
 /// The exit code of a program whose configuration is wrong: `EX_CONFIG` of `sysexits.h`.
