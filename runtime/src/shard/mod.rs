@@ -1,1 +1,274 @@
-//! shard.
+//! A shard: one thread, one CPU, one reactor, and everything that its sessions need.
+//!
+//! Nothing here is shared with another shard and nothing is `Send`; others reach a shard through
+//! its [`ShardHandle`] only. The loop is [`turn`]; what a handler sees of it is [`Shard`].
+
+mod accept;
+mod conn;
+mod driver;
+mod entry;
+mod executor;
+mod handler;
+mod handshake;
+mod mailbox;
+mod message;
+mod outbox;
+mod raw;
+mod request;
+mod route;
+mod session;
+mod settings;
+mod timers;
+mod turn;
+mod websocket;
+
+use std::any::Any;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hioload_pools::{BytePool, PoolStats};
+use hioload_protocol::ws::{CloseCode, MessageKind};
+
+pub use conn::NetConn;
+pub use executor::{Sleep, Task};
+pub use handler::{Closed, Handler, RawHandler, Upgrade};
+pub use mailbox::{MailboxFull, ShardHandle};
+pub use message::Message;
+pub use request::{Request, UpgradeToken};
+pub use session::{Sent, Session, SessionId, WebSocketConn};
+
+pub(crate) use handshake::{Paths, PlainHandler};
+pub(crate) use mailbox::{Letter, Letters, MAILBOX_LETTERS};
+pub(crate) use route::Route;
+pub(crate) use settings::Settings;
+pub(crate) use turn::{Parts, Turn};
+
+use crate::Time;
+use crate::place::ShardPlace;
+use crate::reactor::ReactorStats;
+use executor::Executor;
+use raw::RawRoute;
+use websocket::WebSocketRoute;
+
+/// What the shard and its pools keep for an idle WebSocket session, in bytes, beside what the
+/// reactor and the user keep: for the memory bill.
+pub(crate) const SESSION_BYTES: usize = size_of::<entry::Entry>() + 8 + 16;
+
+/// The route of a WebSocket path.
+pub(crate) fn websocket_route<H: Handler>(handler: H, sessions_max: usize) -> Box<dyn Route> {
+    Box::new(WebSocketRoute::new(handler, sessions_max))
+}
+
+/// The route of a raw listener.
+pub(crate) fn raw_route<H: RawHandler>(handler: H, sessions_max: usize) -> Box<dyn Route> {
+    Box::new(RawRoute::new(handler, sessions_max))
+}
+
+/// What a handler can do beside its current session: time, memory, futures, other sessions.
+///
+/// Operations on other sessions are queued and take effect after the callback, so that a handler
+/// is never called from within itself.
+pub struct Shard {
+    place: ShardPlace,
+    now: Time,
+    /// State of the generator, seeded once per shard.
+    rng: u64,
+    pool: Rc<dyn BytePool>,
+    executor: Executor,
+    handles: Arc<[ShardHandle]>,
+    actions: Vec<Action>,
+    pub(crate) counters: Counters,
+    reactor: ReactorStats,
+    sessions: usize,
+}
+
+/// Something that waits for the end of the callback.
+pub(crate) enum Action {
+    Send { to: SessionId, message: Message },
+    Close { session: SessionId, code: CloseCode },
+    Answer { token: UpgradeToken, answer: Box<dyn Any> },
+}
+
+/// What a shard counts, since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections taken from the listeners.
+    pub accepted: u64,
+    /// Sessions opened: upgrades accepted, and raw connections.
+    pub opened: u64,
+    /// Handshakes answered with an error.
+    pub refused: u64,
+    /// Messages (and pieces of raw streams) given to handlers.
+    pub messages: u64,
+    /// Sessions ended because the peer broke the protocol.
+    pub violations: u64,
+    /// Panics caught in handlers, futures and functions run on the shard.
+    pub panics: u64,
+    /// Times accepting was paused because the process or the shard had no room.
+    pub accept_pauses: u64,
+    /// Handshakes ended because too many were unfinished, or one took too long.
+    pub handshakes_expired: u64,
+    /// Sessions ended because the peer was silent, or did not read.
+    pub timeouts: u64,
+}
+
+/// A look at a shard, taken between two turns.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ShardStats {
+    /// Connections at this moment, unfinished handshakes included.
+    pub connections: usize,
+    /// What the shard has counted.
+    pub counters: Counters,
+    /// What its reactor has counted.
+    pub reactor: ReactorStats,
+    /// Its memory.
+    pub pool: PoolStats,
+}
+
+impl Shard {
+    /// The number of this shard, from 0.
+    #[must_use]
+    pub const fn index(&self) -> u16 {
+        self.place.shard
+    }
+
+    /// The CPU and the NUMA node it runs on.
+    #[must_use]
+    pub const fn place(&self) -> &ShardPlace {
+        &self.place
+    }
+
+    /// The time at which this turn began: the only clock of a shard.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// A random number: fast, seeded once per shard, not for secrets (SplitMix64).
+    pub const fn random(&mut self) -> u64 {
+        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.rng;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The memory of this shard, local to its NUMA node.
+    #[must_use]
+    pub fn pool(&self) -> &dyn BytePool {
+        &*self.pool
+    }
+
+    /// A message with a copy of `payload` in pool memory; `None` if the pool is exhausted.
+    #[must_use]
+    pub fn message(&self, kind: MessageKind, payload: &[u8]) -> Option<Message> {
+        let mut lease = self.pool.acquire(payload.len(), payload.len())?;
+        lease.copy_from_slice(payload);
+        Some(Message::new(kind, lease))
+    }
+
+    /// Sends a message to another session, of this shard or another one, after this callback.
+    ///
+    /// For a session of another shard the payload is copied; if that shard's mailbox is full, or
+    /// the session is gone, the message is dropped.
+    pub fn send_to(&mut self, to: SessionId, message: Message) {
+        if to.shard == self.index() {
+            self.actions.push(Action::Send { to, message });
+        } else if let Some(handle) = self.handles.get(usize::from(to.shard)) {
+            let payload: Bytes = message.to_bytes();
+            if handle.send(to, message.kind(), payload).is_err() {
+                tracing::debug!(%to, "a message was dropped: the mailbox of its shard is full");
+            }
+        }
+    }
+
+    /// Closes a session, of this shard or another one, after this callback.
+    pub fn close(&mut self, session: SessionId, code: CloseCode) {
+        if session.shard == self.index() {
+            self.actions.push(Action::Close { session, code });
+        } else if let Some(handle) = self.handles.get(usize::from(session.shard))
+            && handle.close(session, code).is_err()
+        {
+            tracing::debug!(%session, "not closed: the mailbox of its shard is full");
+        }
+    }
+
+    /// Answers a handshake that was left open with [`Upgrade::later`]. If it is gone by then (the
+    /// peer left, or the deadline passed), the answer is dropped. `S` must be the session type of
+    /// the route's handler; the handshake is refused with 500 otherwise.
+    pub fn answer<S: 'static>(&mut self, token: UpgradeToken, answer: Upgrade<S>) {
+        self.actions.push(Action::Answer { token, answer: Box::new(answer) });
+    }
+
+    /// Starts a future on this shard.
+    ///
+    /// # Examples
+    /// An upgrade that is answered when a look-up has finished:
+    /// ```
+    /// # use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+    /// # async fn find_user(_: String) -> Option<u64> { Some(7) }
+    /// # struct Chat;
+    /// # impl Handler for Chat {
+    /// #   type Session = u64;
+    /// #   fn message(&mut self, _: &mut Shard, _: &mut Session<'_, u64>, _: Message) {}
+    /// fn upgrade(&mut self, shard: &mut Shard, request: &Request<'_>) -> Upgrade<u64> {
+    ///     let (token, handle) = (request.token(), shard.handle());
+    ///     let name = request.path().to_owned();
+    ///     shard
+    ///         .spawn(async move {
+    ///             let answer = match find_user(name).await {
+    ///                 Some(user) => Upgrade::accept(user),
+    ///                 None => Upgrade::refuse(403),
+    ///             };
+    ///             // If the mailbox is full, the handshake deadline answers for us.
+    ///             let _ = handle.run(move |shard| shard.answer(token, answer));
+    ///         })
+    ///         .detach();
+    ///     Upgrade::later(token)
+    /// }
+    /// # }
+    /// ```
+    pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {
+        self.executor.spawn(future)
+    }
+
+    /// A future that is ready after `duration`, to the millisecond of a turn.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::new(self.executor.timers(), duration)
+    }
+
+    /// A handle with which any thread or future reaches this shard.
+    #[must_use]
+    pub fn handle(&self) -> ShardHandle {
+        self.handles[usize::from(self.index())].clone()
+    }
+
+    /// The handles of all shards of the server, by their index.
+    #[must_use]
+    pub fn handles(&self) -> &[ShardHandle] {
+        &self.handles
+    }
+
+    /// Connections of this shard, unfinished handshakes included.
+    #[must_use]
+    pub const fn session_count(&self) -> usize {
+        self.sessions
+    }
+
+    /// A look at what this shard has counted, as of the start of this turn.
+    #[must_use]
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            connections: self.sessions,
+            counters: self.counters,
+            reactor: self.reactor,
+            pool: self.pool.stats(),
+        }
+    }
+}

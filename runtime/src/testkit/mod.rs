@@ -1,1 +1,3 @@
-//! testkit.
+//! Test kit.
+mod fakes;
+pub use fakes::{ConnCall, FakeConn, FakeWebSocketConn};

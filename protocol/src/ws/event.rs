@@ -1,0 +1,129 @@
+//! What a connection tells of what it read.
+
+use core::fmt;
+use core::ops::{Deref, Range};
+
+use super::frame::CONTROL_BYTES_MAX;
+use super::{CloseCode, MessageKind};
+
+/// Something that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<B> {
+    /// A whole message.
+    Message(Message<B>),
+    /// A ping: answer it with a pong of the same payload, unless a newer one came (RFC 6455
+    /// sections 5.5.2 and 5.5.3).
+    Ping(Control),
+    /// A pong. One that nobody asked for is a heartbeat.
+    Pong(Control),
+    /// The peer closes: answer with a close frame unless one was sent, then call
+    /// [`close_sent`](super::Connection::close_sent). Nothing else will be read.
+    Close {
+        /// The code; `None` if the frame had no body.
+        code: Option<CloseCode>,
+        /// The reason: UTF-8, at most 123 bytes.
+        reason: Control,
+    },
+}
+
+/// A whole message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message<B> {
+    /// Text (valid UTF-8) or binary.
+    pub kind: MessageKind,
+    /// Where its payload lies, unmasked.
+    pub body: Body<B>,
+}
+
+/// Where the payload of a message lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body<B> {
+    /// Where it arrived: it came whole in the input of this read.
+    Window {
+        /// The payload is `input[payload]`.
+        payload: Range<usize>,
+        /// Where the frame's own header starts, if all of it came in this input and the message
+        /// is a single frame: then `input[header_at..payload.start]` belongs to this message
+        /// alone and an echo may put its own header there.
+        header_at: Option<usize>,
+    },
+    /// It came in several frames or inputs, and was put together in memory that
+    /// [`Memory`](super::Memory) gave.
+    Assembled {
+        /// That memory.
+        buffer: B,
+        /// The payload is the first `len` bytes of it.
+        len: usize,
+    },
+}
+
+impl<B: AsRef<[u8]>> Body<B> {
+    /// The payload; `input` is what the read that gave this message was called with.
+    ///
+    /// # Panics
+    /// If `input` is shorter than that.
+    #[must_use]
+    pub fn bytes<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Window { payload, .. } => &input[payload.clone()],
+            Self::Assembled { buffer, len } => &buffer.as_ref()[..*len],
+        }
+    }
+}
+
+/// The payload of a control frame: at most 125 bytes, kept in place (RFC 6455 section 5.5).
+#[derive(Clone, Copy)]
+pub struct Control {
+    bytes: [u8; CONTROL_BYTES_MAX],
+    len: u8,
+}
+
+impl Control {
+    /// A copy of `payload`; `None` if it is longer than 125 bytes.
+    #[must_use]
+    pub fn new(payload: &[u8]) -> Option<Self> {
+        (payload.len() <= CONTROL_BYTES_MAX).then(|| Self::copied(payload))
+    }
+
+    /// A copy of `payload`, which was checked to be at most 125 bytes when its header was read.
+    pub(super) fn copied(payload: &[u8]) -> Self {
+        let mut bytes = [0; CONTROL_BYTES_MAX];
+        bytes[..payload.len()].copy_from_slice(payload);
+        // At most 125, or the line above would have panicked.
+        Self { bytes, len: payload.len() as u8 }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self::copied(&[])
+    }
+}
+
+impl Deref for Control {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl AsRef<[u8]> for Control {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for Control {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Control {}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Control(\"{}\")", self.escape_ascii())
+    }
+}

@@ -1,0 +1,390 @@
+//! What happens to one connection in a turn: completions, deadlines, the end.
+//!
+//! Comes in: one event of one connection, beside the entry of that connection. Goes out: calls of
+//! its route, and what the reactor is asked to do with its socket. It never sees another
+//! connection; the loop over all of them is [`turn`](super::turn).
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hioload_pools::{Key, Lease, Wheel};
+use hioload_protocol::http::Response;
+use hioload_protocol::ws::{CloseCode, MessageKind, Opcode};
+
+use super::Shard;
+use super::conn::{NetConn, Wire};
+use super::entry::{Entry, Handshake, Phase, Protocol, Receiving};
+use super::handler::Closed;
+use super::handshake::{self, Paths, Unfinished};
+use super::message::Message;
+use super::outbox::Egress;
+use super::route::{Context, Route, fail_with, linger};
+use super::session::WebSocketConn;
+use super::timers::{self, Due};
+use crate::config::SlowReader;
+use crate::reactor::{Event, Reactor, Receive};
+
+/// A shard without its connections.
+pub(crate) struct Driver<R> {
+    pub(super) reactor: R,
+    pub(super) routes: Vec<Box<dyn Route>>,
+    pub(super) paths: Paths,
+    pub(super) unfinished: Unfinished,
+    pub(super) shard: Shard,
+    pub(super) egress: Egress,
+    pub(super) wheel: Wheel,
+    /// Sessions that were told `Full` and whose outbox has been handed over since: if the reactor
+    /// does not report them blocked, they have drained.
+    pub(super) unsure: Vec<Key>,
+}
+
+impl<R: Reactor> Driver<R> {
+    /// Lets a connection act on what happened to it.
+    pub(super) fn dispatch(&mut self, entry: &mut Entry, event: Event) {
+        let before = entry.phase;
+        let mut into = None;
+        match event {
+            Event::Received(bytes) => {
+                self.heard(entry);
+                into = self.guarded(entry, |driver, entry| driver.received(entry, bytes));
+            }
+            Event::ReceivedInto { lease, filled } => {
+                self.heard(entry);
+                entry.receiving = Receiving::Paused;
+                into = self.guarded(entry, |driver, entry| driver.filled(entry, lease, filled));
+            }
+            Event::Ended => self.ended(entry),
+            Event::SendBlocked(bytes) => self.blocked(entry, bytes),
+            Event::Sent { bytes, done } => self.progressed(entry, bytes, done),
+            Event::Failed(error) => {
+                tracing::debug!(%error, "a connection broke");
+                entry.advance(Phase::Dead, self.egress.now_ms);
+            }
+            Event::Accepted(_) | Event::AcceptFailed(_) | Event::Connected | Event::Closed => {
+                unreachable!("the loop takes these itself, and the shard connects nowhere")
+            }
+        }
+        self.settle(entry);
+        self.aim(entry, into);
+        if entry.phase != before || entry.outbox.is_blocked() || entry.is_mid_message() {
+            self.arm(entry);
+        }
+    }
+
+    /// A new connection: from the first byte on it is a handshake, or raw.
+    pub(super) fn begin(&mut self, entry: &mut Entry, raw_route: Option<u16>) {
+        match raw_route {
+            None => {
+                entry.protocol = Protocol::Handshake(Handshake::default());
+                entry.phase = Phase::Head;
+                self.unfinished.began(entry);
+            }
+            Some(route) => {
+                entry.route = route;
+                self.shard.counters.opened += 1;
+                self.guarded(entry, |driver, entry| {
+                    driver.call(entry, |route, cx, entry| {
+                        route.accepted(cx, entry);
+                    })
+                });
+            }
+        }
+        self.settle(entry);
+        self.aim(entry, None);
+        self.arm(entry);
+    }
+
+    /// Brings the outside of a connection in line with its phase.
+    pub(super) fn settle(&mut self, entry: &mut Entry) {
+        if entry.phase > Phase::Deciding {
+            self.unfinished.finished(entry);
+        }
+        if entry.phase >= Phase::Lingering && entry.flags.opened {
+            entry.flags.opened = false;
+            self.guarded(entry, |driver, entry| {
+                driver.call(entry, |route, cx, entry| {
+                    route.closed(cx, entry);
+                })
+            });
+        }
+        if entry.phase == Phase::Lingering && entry.flags.ended && entry.flags.shut {
+            let now_ms = self.egress.now_ms;
+            if entry.outbox.queued() == 0 {
+                entry.advance(Phase::Dead, now_ms);
+            }
+        }
+        if entry.phase == Phase::Dead && !entry.flags.released {
+            entry.flags.released = true;
+            drop(self.egress.drain(&mut entry.outbox));
+            self.egress.late_pongs.remove(&entry.key.index);
+            self.wheel.cancel(entry.key.index);
+            self.wire(entry).close();
+        }
+    }
+
+    /// Sets the connection's timer to its next deadline.
+    pub(super) fn arm(&mut self, entry: &Entry) {
+        match timers::deadline(entry, &self.egress.settings) {
+            Some(tick) => self.wheel.set(entry.key.index, tick),
+            None => self.wheel.cancel(entry.key.index),
+        }
+    }
+
+    /// Its timer fired: does what is due by now.
+    pub(super) fn expire(&mut self, entry: &mut Entry) {
+        let now_ms = self.egress.now_ms;
+        match timers::due(entry, &self.egress.settings, now_ms) {
+            Due::Nothing => {}
+            Due::Handshake => {
+                self.shard.counters.handshakes_expired += 1;
+                if entry.phase == Phase::Deciding {
+                    let response = Response::text(503, "the handshake was not answered in time");
+                    handshake::refuse(&mut self.context(), entry, &response, false);
+                } else {
+                    entry.advance(Phase::Dead, now_ms);
+                }
+            }
+            Due::Ping => {
+                entry.flags.pinged = true;
+                self.context().link(entry).send_control(Opcode::Ping, &[]);
+            }
+            Due::Idle => {
+                self.shard.counters.timeouts += 1;
+                self.context().link(entry).close(CloseCode::GOING_AWAY, "idle timeout");
+            }
+            Due::MessageAge => fail_with(&mut self.context(), entry, CloseCode::POLICY),
+            Due::Stalled => {
+                self.shard.counters.timeouts += 1;
+                entry.blame(Closed::ByUs(CloseCode::POLICY));
+                entry.advance(Phase::Dead, now_ms);
+            }
+            Due::Close => entry.advance(Phase::Dead, now_ms),
+        }
+        self.settle(entry);
+        self.arm(entry);
+    }
+
+    /// Ends a connection of any phase from our side; a second time it does nothing.
+    pub(super) fn close(&mut self, entry: &mut Entry, code: CloseCode) {
+        match entry.phase {
+            Phase::Head | Phase::Deciding => entry.advance(Phase::Dead, self.egress.now_ms),
+            Phase::Open => self.context().link(entry).close(code, ""),
+            Phase::Closing | Phase::Lingering | Phase::Dead => {}
+        }
+        self.settle(entry);
+        self.arm(entry);
+    }
+
+    /// Sends to a connection on behalf of somebody else.
+    pub(super) fn send(&mut self, entry: &mut Entry, message: Message) {
+        self.context().link(entry).send(message);
+        self.settle(entry);
+    }
+
+    /// As [`send`](Self::send), a copy.
+    pub(super) fn send_copy(&mut self, entry: &mut Entry, kind: MessageKind, payload: &[u8]) {
+        self.context().link(entry).send_copy(kind, payload);
+        self.settle(entry);
+    }
+
+    /// Answers a handshake that was left open.
+    pub(super) fn answer(&mut self, entry: &mut Entry, answer: Box<dyn Any>) {
+        let into = self.guarded(entry, |driver, entry| {
+            let Self { shard, egress, routes, .. } = driver;
+            let mut cx = Context { shard, egress, into: None };
+            handshake::answered(&mut cx, routes, entry, answer);
+            cx.into
+        });
+        self.settle(entry);
+        self.aim(entry, into);
+        self.arm(entry);
+    }
+
+    /// The end of the turn for a dirty connection: one gathered send, unless one is still open.
+    pub(super) fn flush(&mut self, entry: &mut Entry) {
+        entry.flags.dirty = false;
+        if entry.phase == Phase::Dead {
+            return self.settle(entry);
+        }
+        if entry.outbox.is_blocked() {
+            return self.egress.settle(&entry.outbox);
+        }
+        if entry.outbox.is_waiting() {
+            let Self { egress, reactor, .. } = self;
+            let mut wire = Wire { reactor, socket: entry.socket };
+            wire.send(egress.drain(&mut entry.outbox));
+            if entry.flags.full {
+                self.unsure.push(entry.key);
+            }
+        }
+        if entry.phase == Phase::Lingering && !entry.flags.shut {
+            entry.flags.shut = true;
+            entry.since_ms = self.egress.now_ms;
+            self.wire(entry).shutdown();
+            self.settle(entry);
+            self.arm(entry);
+        }
+    }
+
+    /// After `Full`: the outbox is low again. Tells the handler, once.
+    pub(super) fn tell_drained(&mut self, entry: &mut Entry) {
+        let low = self.egress.settings.outbox_low_bytes;
+        if entry.outbox.queued() > low {
+            return;
+        }
+        if entry.flags.held_back {
+            entry.flags.held_back = false;
+            self.aim(entry, None);
+        }
+        if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
+            && entry.is_open()
+        {
+            self.context().link(entry).send_control(Opcode::Pong, &payload);
+        }
+        if entry.flags.full && entry.is_open() {
+            entry.flags.full = false;
+            self.guarded(entry, |driver, entry| {
+                driver.call(entry, |route, cx, entry| {
+                    route.drained(cx, entry);
+                })
+            });
+            self.settle(entry);
+        }
+    }
+
+    pub(super) fn context(&mut self) -> Context<'_> {
+        Context { shard: &mut self.shard, egress: &mut self.egress, into: None }
+    }
+
+    pub(super) fn wire(&mut self, entry: &Entry) -> Wire<'_, R> {
+        Wire { reactor: &mut self.reactor, socket: entry.socket }
+    }
+
+    /// Calls the route of a connection; answers where it wants the next bytes.
+    pub(super) fn call(
+        &mut self,
+        entry: &mut Entry,
+        callback: impl FnOnce(&mut dyn Route, &mut Context<'_>, &mut Entry),
+    ) -> Option<Lease> {
+        let mut cx = Context { shard: &mut self.shard, egress: &mut self.egress, into: None };
+        callback(&mut *self.routes[usize::from(entry.route)], &mut cx, entry);
+        cx.into
+    }
+
+    /// Runs what may call a handler: a panic costs this session, and nobody else.
+    pub(super) fn guarded(
+        &mut self,
+        entry: &mut Entry,
+        run: impl FnOnce(&mut Self, &mut Entry) -> Option<Lease>,
+    ) -> Option<Lease> {
+        let caught = catch_unwind(AssertUnwindSafe(|| run(self, entry)));
+        caught.unwrap_or_else(|_| {
+            self.shard.counters.panics += 1;
+            tracing::error!(session = entry.key.to_u64(), "a handler panicked: its session ends");
+            if entry.phase <= Phase::Deciding {
+                let response = Response::text(500, "the handler of this path failed");
+                handshake::refuse(&mut self.context(), entry, &response, false);
+            } else {
+                fail_with(&mut self.context(), entry, CloseCode::INTERNAL);
+            }
+            None
+        })
+    }
+
+    fn heard(&mut self, entry: &mut Entry) {
+        entry.heard_ms = self.egress.now_ms;
+        entry.flags.pinged = false;
+    }
+
+    fn received(&mut self, entry: &mut Entry, bytes: Lease) -> Option<Lease> {
+        match entry.phase {
+            Phase::Open | Phase::Closing => {
+                self.call(entry, |route, cx, entry| route.received(cx, entry, bytes))
+            }
+            Phase::Head => {
+                let Self { shard, egress, routes, paths, .. } = self;
+                let mut cx = Context { shard, egress, into: None };
+                handshake::received(&mut cx, routes, paths, entry, bytes);
+                cx.into
+            }
+            Phase::Deciding => {
+                handshake::received_behind_head(&mut self.context(), entry, &bytes);
+                None
+            }
+            Phase::Lingering | Phase::Dead => None,
+        }
+    }
+
+    fn filled(&mut self, entry: &mut Entry, lease: Lease, filled: usize) -> Option<Lease> {
+        match entry.phase {
+            Phase::Open | Phase::Closing => {
+                self.call(entry, |route, cx, entry| route.filled(cx, entry, lease, filled))
+            }
+            _ => None,
+        }
+    }
+
+    /// The peer's FIN. A raw peer may still read what waits for it; a WebSocket peer that sends
+    /// one without a close frame is gone (RFC 6455 section 7.1.1).
+    fn ended(&mut self, entry: &mut Entry) {
+        entry.flags.ended = true;
+        let now_ms = self.egress.now_ms;
+        match (entry.phase, &entry.protocol) {
+            (Phase::Open, Protocol::Raw) => {
+                entry.blame(Closed::ByPeer(None));
+                linger(&mut self.context(), entry);
+            }
+            (Phase::Lingering, _) => {}
+            _ => entry.advance(Phase::Dead, now_ms),
+        }
+    }
+
+    fn blocked(&mut self, entry: &mut Entry, bytes: usize) {
+        entry.outbox.block(bytes);
+        entry.since_ms = self.egress.now_ms;
+        let settings = &self.egress.settings;
+        let above = entry.outbox.queued() > settings.outbox_high_bytes;
+        if above && settings.slow_reader == SlowReader::Pause && entry.is_open() {
+            entry.flags.held_back = true;
+            if entry.receiving == Receiving::Pool {
+                entry.receiving = Receiving::Paused;
+                self.wire(entry).receive(Receive::Paused);
+            }
+        }
+    }
+
+    fn progressed(&mut self, entry: &mut Entry, bytes: usize, done: bool) {
+        entry.outbox.progress(bytes);
+        entry.since_ms = self.egress.now_ms;
+        if done {
+            self.context().link(entry).mark_dirty();
+        }
+        self.tell_drained(entry);
+    }
+
+    /// Says where the next bytes go.
+    fn aim(&mut self, entry: &mut Entry, into: Option<Lease>) {
+        if entry.phase == Phase::Lingering {
+            entry.flags.held_back = false;
+        }
+        if entry.phase == Phase::Dead || entry.flags.ended || entry.flags.held_back {
+            return;
+        }
+        match (into, entry.receiving) {
+            (_, Receiving::Into) => {}
+            (Some(lease), _) => {
+                entry.receiving = Receiving::Into;
+                self.wire(entry).receive(Receive::Into(lease));
+            }
+            (None, Receiving::Paused) if entry.phase != Phase::Deciding => {
+                entry.receiving = Receiving::Pool;
+                self.wire(entry).receive(Receive::Pool);
+            }
+            (None, Receiving::Pool) if entry.phase == Phase::Deciding => {
+                entry.receiving = Receiving::Paused;
+                self.wire(entry).receive(Receive::Paused);
+            }
+            (None, _) => {}
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a shard keeps for each connection: small, without any of the user's types.
+
+use hioload_pools::{Key, Lease};
+use hioload_protocol::http::HeadScanner;
+use hioload_protocol::ws;
+
+use super::handler::Closed;
+use super::outbox::Outbox;
+use crate::reactor::Socket;
+
+/// The state of a connection that is not a session yet.
+#[derive(Debug, Default)]
+pub(crate) struct Handshake {
+    pub(crate) scanner: HeadScanner,
+    /// What arrived of the head if it came in pieces; after the head, what came behind it.
+    pub(crate) held: Option<Lease>,
+    /// How long the head is, once it has ended.
+    pub(crate) head_bytes: u32,
+    /// How much of `held` is filled.
+    pub(crate) filled: u32,
+}
+
+/// Which protocol runs on a connection.
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    /// The HTTP head that may become an upgrade.
+    Handshake(Handshake),
+    /// RFC 6455.
+    WebSocket(ws::Connection<Lease>),
+    /// None: bytes go to the handler as they come.
+    Raw,
+}
+
+/// Where a connection is in its life. It only moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Waiting for the end of the HTTP head.
+    Head,
+    /// The handler answers the upgrade later.
+    Deciding,
+    /// Messages go both ways.
+    Open,
+    /// We sent a close frame and wait for the peer's.
+    Closing,
+    /// Our side is done: what is queued leaves, then FIN, then the peer's bytes are discarded
+    /// until its FIN, so that no reset destroys what it has not read yet.
+    Lingering,
+    /// The reactor was told to close; its last completion is awaited.
+    Dead,
+}
+
+/// Where received bytes go at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receiving {
+    Paused,
+    Pool,
+    Into,
+}
+
+/// One connection of a shard.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) protocol: Protocol,
+    pub(crate) outbox: Outbox,
+    /// The key of this entry, as the session's id on its shard.
+    pub(crate) key: Key,
+    /// The key of the user's data in the route's slab.
+    pub(crate) user: Key,
+    pub(crate) socket: Socket,
+    /// When bytes last arrived.
+    pub(crate) heard_ms: u64,
+    /// When the current phase began, or a blocked send last moved.
+    pub(crate) since_ms: u64,
+    pub(crate) route: u16,
+    pub(crate) phase: Phase,
+    pub(crate) receiving: Receiving,
+    pub(crate) flags: Flags,
+    /// Why it ends: the first cause counts.
+    ending: Option<Closed>,
+}
+
+/// The yes-or-no facts about a connection, a byte each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    /// In the list of dirty sessions.
+    pub(crate) dirty: bool,
+    /// A send was answered `Full`: `drained` is owed.
+    pub(crate) full: bool,
+    /// Receiving is held back because the peer does not read.
+    pub(crate) held_back: bool,
+    /// A ping of ours has not been answered by any byte yet.
+    pub(crate) pinged: bool,
+    /// `opened` was called, and `closed` was not yet.
+    pub(crate) opened: bool,
+    /// Counted among the unfinished handshakes.
+    pub(crate) counted: bool,
+    /// The peer sent FIN.
+    pub(crate) ended: bool,
+    /// FIN was asked for.
+    pub(crate) shut: bool,
+    /// The reactor was told to close.
+    pub(crate) released: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(socket: Socket, now_ms: u64) -> Self {
+        Self {
+            protocol: Protocol::Raw,
+            outbox: Outbox::new(),
+            key: Key::from_u64(0),
+            user: Key::from_u64(0),
+            socket,
+            heard_ms: now_ms,
+            since_ms: now_ms,
+            route: 0,
+            phase: Phase::Open,
+            receiving: Receiving::Paused,
+            flags: Flags::default(),
+            ending: None,
+        }
+    }
+
+    /// Moves on to a later phase; never back.
+    pub(crate) fn advance(&mut self, phase: Phase, now_ms: u64) {
+        assert!(phase >= self.phase, "a connection never goes back in its life");
+        self.phase = phase;
+        self.since_ms = now_ms;
+    }
+
+    /// Notes why it ends, unless that is known.
+    pub(crate) fn blame(&mut self, cause: Closed) {
+        self.ending.get_or_insert(cause);
+    }
+
+    /// Why it ended. Without a cause the connection was lost.
+    pub(crate) fn ending(&self) -> Closed {
+        self.ending.unwrap_or(Closed::Lost)
+    }
+
+    /// Whether a message has begun and not ended.
+    pub(crate) fn is_mid_message(&self) -> bool {
+        match &self.protocol {
+            Protocol::WebSocket(connection) => connection.is_mid_message(),
+            Protocol::Handshake(_) | Protocol::Raw => false,
+        }
+    }
+
+    /// Whether the user may still send on it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}

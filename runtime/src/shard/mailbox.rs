@@ -1,0 +1,117 @@
+//! How other shards and threads reach a shard: a bounded mailbox, and a waker behind it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_queue::ArrayQueue;
+use hioload_protocol::ws::{CloseCode, MessageKind};
+
+use super::Shard;
+use super::session::SessionId;
+use crate::reactor::Waker;
+
+/// Letters that a mailbox holds before senders are told that it is full.
+pub(crate) const MAILBOX_LETTERS: usize = 4096;
+
+/// A bounded queue from any thread to one shard; neither side ever locks or waits.
+pub(crate) type Letters = ArrayQueue<Letter>;
+
+/// What a shard can be asked from outside.
+pub(crate) enum Letter {
+    /// Send a message to a session.
+    Send { to: SessionId, kind: MessageKind, payload: Bytes },
+    /// Close a session.
+    Close { session: SessionId, code: CloseCode },
+    /// Run a function on the shard, between two turns.
+    Run(Box<dyn FnOnce(&mut Shard) + Send>),
+    /// Stop accepting, close every session, and end when all are gone or the time is over.
+    Drain { timeout_ms: u64 },
+}
+
+/// Reaches one shard from any thread. Cheap to clone; nothing here blocks or locks.
+///
+/// # Examples
+/// ```no_run
+/// # fn example(handle: hioload::ShardHandle, id: hioload::SessionId) -> Result<(), hioload::MailboxFull> {
+/// use hioload::MessageKind;
+///
+/// handle.send(id, MessageKind::Text, "from another thread".into())?;
+/// handle.run(|shard| println!("{} sessions", shard.session_count()))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ShardHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shard: u16,
+    letters: Arc<Letters>,
+    waker: Waker,
+}
+
+/// The mailbox of the shard is full: it is overloaded, or it has ended. Try again later, or let
+/// the caller know; nothing was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the mailbox of shard {shard} is full: the shard is overloaded or has ended")]
+pub struct MailboxFull {
+    /// Which shard.
+    pub shard: u16,
+}
+
+impl ShardHandle {
+    pub(crate) fn new(shard: u16, letters: Arc<Letters>, waker: Waker) -> Self {
+        Self { inner: Arc::new(Inner { shard, letters, waker }) }
+    }
+
+    /// Which shard this reaches.
+    #[must_use]
+    pub fn shard(&self) -> u16 {
+        self.inner.shard
+    }
+
+    /// Sends a message to a session of this shard. If the session is gone by then, the message is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The mailbox is full.
+    pub fn send(
+        &self,
+        to: SessionId,
+        kind: MessageKind,
+        payload: Bytes,
+    ) -> Result<(), MailboxFull> {
+        self.post(Letter::Send { to, kind, payload })
+    }
+
+    /// Closes a session of this shard with a code.
+    ///
+    /// # Errors
+    /// The mailbox is full.
+    pub fn close(&self, session: SessionId, code: CloseCode) -> Result<(), MailboxFull> {
+        self.post(Letter::Close { session, code })
+    }
+
+    /// Runs a function on the shard's thread, outside of any callback.
+    ///
+    /// # Errors
+    /// The mailbox is full.
+    pub fn run(&self, task: impl FnOnce(&mut Shard) + Send + 'static) -> Result<(), MailboxFull> {
+        self.post(Letter::Run(Box::new(task)))
+    }
+
+    pub(crate) fn post(&self, letter: Letter) -> Result<(), MailboxFull> {
+        let full = MailboxFull { shard: self.inner.shard };
+        self.inner.letters.push(letter).map_err(|_| full)?;
+        self.inner.waker.wake();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ShardHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardHandle").field("shard", &self.inner.shard).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,267 @@
+//! What sessions want to send, until the end of the turn.
+//!
+//! Comes in: frames and raw bytes. Goes out: for each dirty session one list of segments, which
+//! the turn hands to the reactor as one gathered send. Small frames are copied next to each other
+//! into a staging buffer, so that a burst leaves as one segment; large payloads are sent from
+//! where they lie. An idle session costs 16 bytes here: the segments lie in one list per shard.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use hioload_pools::{BytePool, Lease, Shared};
+use hioload_protocol::ws::{Control, Limits, Memory};
+
+use super::settings::Settings;
+
+/// Payloads up to this size are copied into the staging buffer; larger ones stay where they are.
+/// Copying 2 KiB costs about as much as one more segment of a gathered send.
+pub(crate) const COPIED_BYTES_MAX: usize = 2048;
+
+/// Size of a staging buffer: what one turn of small frames usually needs.
+const STAGING_BYTES: usize = 64 * 1024;
+
+/// A block up to this size pins so little that nothing is copied out of it.
+const SETTLED_BYTES: usize = 256;
+
+/// No node: the end of a list.
+const NONE: u32 = u32::MAX;
+
+/// One session's share of the outgoing segments.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    head: u32,
+    tail: u32,
+    /// Bytes in the list.
+    waiting: u32,
+    /// Bytes that the reactor has and the kernel did not take yet.
+    blocked: u32,
+}
+
+impl Outbox {
+    pub(crate) const fn new() -> Self {
+        Self { head: NONE, tail: NONE, waiting: 0, blocked: 0 }
+    }
+
+    /// Bytes accepted and not yet taken by the kernel.
+    pub(crate) const fn queued(&self) -> usize {
+        self.waiting as usize + self.blocked as usize
+    }
+
+    /// Whether there is something to hand to the reactor.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Whether a send is open at the reactor.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked > 0
+    }
+
+    /// The reactor says that `bytes` of the last send wait.
+    pub(crate) fn block(&mut self, bytes: usize) {
+        self.blocked = u32::try_from(bytes).expect("an outbox is bounded below 4 GiB");
+    }
+
+    /// The reactor says that `bytes` of them left.
+    pub(crate) fn progress(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).expect("an outbox is bounded below 4 GiB");
+        self.blocked = self.blocked.saturating_sub(bytes);
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    segment: Option<Lease>,
+    next: u32,
+}
+
+/// The outgoing segments of all sessions of a shard.
+pub(crate) struct Egress {
+    pool: Rc<dyn BytePool>,
+    pub(crate) settings: Rc<Settings>,
+    /// The tick of the turn.
+    pub(crate) now_ms: u64,
+    /// The part of the staging buffer that is not yet used.
+    staging: Option<Lease>,
+    nodes: Vec<Node>,
+    free: u32,
+    /// Indices of the sessions that have something to send in this turn, each at most once
+    /// (a flag of the session sees to that).
+    pub(crate) dirty: Vec<u32>,
+    /// The newest unanswered ping of each session whose outbox is above its mark
+    /// (RFC 6455 section 5.5.3 lets us answer that one alone).
+    pub(crate) late_pongs: HashMap<u32, Control>,
+    /// Where heads of HTTP responses are written before they are staged.
+    pub(crate) scratch: Vec<u8>,
+}
+
+/// The pool of a shard as the protocol asks for it.
+pub(crate) struct PoolMemory<'a>(&'a dyn BytePool);
+
+impl Memory for PoolMemory<'_> {
+    type Buffer = Lease;
+
+    fn acquire(&mut self, len: usize, expected: usize) -> Option<Lease> {
+        self.0.acquire(len, expected)
+    }
+
+    fn grow(&mut self, buffer: &mut Lease, used: usize, len: usize) -> bool {
+        self.0.grow(buffer, used, len)
+    }
+}
+
+/// The pool had no memory for what was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted;
+
+impl Egress {
+    pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>) -> Self {
+        Self {
+            pool,
+            settings,
+            now_ms: 0,
+            staging: None,
+            nodes: Vec::new(),
+            free: NONE,
+            dirty: Vec::new(),
+            late_pongs: HashMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &dyn BytePool {
+        &*self.pool
+    }
+
+    /// What the protocol needs to read: limits, memory, time.
+    pub(crate) fn environment(&self) -> (PoolMemory<'_>, &Limits, u64) {
+        (PoolMemory(&*self.pool), &self.settings.messages, self.now_ms)
+    }
+
+    /// Between two turns: the staging buffer is used again from its start once everything in it
+    /// has left.
+    pub(crate) fn begin_turn(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        if let Some(staging) = &mut self.staging {
+            staging.reclaim();
+        }
+    }
+
+    /// Appends copies of both parts, next to what the session staged last where that is possible.
+    pub(crate) fn stage(
+        &mut self,
+        outbox: &mut Outbox,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<(), Exhausted> {
+        let len = header.len() + payload.len();
+        if len == 0 {
+            return Ok(());
+        }
+        let mut piece = self.staging_piece(len)?;
+        let (front, back) = piece.split_at_mut(header.len());
+        front.copy_from_slice(header);
+        back.copy_from_slice(payload);
+        self.append(outbox, piece);
+        Ok(())
+    }
+
+    /// Appends a segment that is sent from where it lies.
+    pub(crate) fn append(&mut self, outbox: &mut Outbox, segment: Lease) {
+        let len = u32::try_from(segment.len()).expect("a segment lies in a pool below 4 GiB");
+        let waiting = outbox.waiting.checked_add(len);
+        outbox.waiting = waiting.expect("an outbox is bounded below 4 GiB");
+        let segment = match self.nodes.get_mut(outbox.tail as usize) {
+            Some(Node { segment: Some(last), .. }) => match last.unsplit(segment) {
+                Ok(()) => return,
+                Err(segment) => segment,
+            },
+            _ => segment,
+        };
+        let node = self.take_node(segment);
+        match self.nodes.get_mut(outbox.tail as usize) {
+            Some(last) => last.next = node,
+            None => outbox.head = node,
+        }
+        outbox.tail = node;
+    }
+
+    /// Hands out the segments of a session, in their order, and leaves its list empty.
+    pub(crate) fn drain<'a>(&'a mut self, outbox: &mut Outbox) -> Segments<'a> {
+        let head = outbox.head;
+        outbox.head = NONE;
+        outbox.tail = NONE;
+        outbox.waiting = 0;
+        Segments { egress: self, next: head }
+    }
+
+    /// Copies what will outlive the turn out of buffers that it would pin, unless it fills at
+    /// least half of one. Where no memory can be had, the segment stays where it is.
+    pub(crate) fn settle(&mut self, outbox: &Outbox) {
+        let mut at = outbox.head;
+        while let Some(node) = self.nodes.get_mut(at as usize) {
+            at = node.next;
+            let Some(segment) = &mut node.segment else { continue };
+            if segment.block_len() <= (segment.len() * 2).max(SETTLED_BYTES) {
+                continue;
+            }
+            if let Some(mut copy) = self.pool.acquire(segment.len(), segment.len()) {
+                copy.copy_from_slice(segment);
+                *segment = copy;
+            }
+        }
+    }
+
+    fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
+        if let Some(staging) = &mut self.staging
+            && staging.len() >= len
+        {
+            return Ok(staging.split_to(len));
+        }
+        let size = len.max(STAGING_BYTES);
+        let mut fresh = self.pool.acquire(size, size).ok_or(Exhausted)?;
+        let piece = fresh.split_to(len);
+        self.staging = Some(fresh);
+        Ok(piece)
+    }
+
+    fn take_node(&mut self, segment: Lease) -> u32 {
+        let fresh = Node { segment: Some(segment), next: NONE };
+        if let Some(node) = self.nodes.get_mut(self.free as usize) {
+            let index = self.free;
+            self.free = node.next;
+            *node = fresh;
+            return index;
+        }
+        let index = u32::try_from(self.nodes.len()).expect("fewer segments than pool bytes");
+        self.nodes.push(fresh);
+        index
+    }
+}
+
+/// The segments of one session on their way to the reactor.
+///
+/// What is not taken out is dropped with it.
+pub(crate) struct Segments<'a> {
+    egress: &'a mut Egress,
+    next: u32,
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Shared;
+
+    fn next(&mut self) -> Option<Shared> {
+        let node = self.egress.nodes.get_mut(self.next as usize)?;
+        let index = self.next;
+        self.next = node.next;
+        node.next = self.egress.free;
+        self.egress.free = index;
+        node.segment.take().map(Lease::freeze)
+    }
+}
+
+impl Drop for Segments<'_> {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
+    }
+}

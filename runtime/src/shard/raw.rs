@@ -1,0 +1,79 @@
+//! The route of a raw listener: bytes go to the handler as they come.
+
+use std::any::Any;
+
+use hioload_pools::{Lease, ObjectPool};
+use hioload_protocol::http::{self, WebSocketRequest};
+use hioload_protocol::ws::MessageKind;
+
+use super::entry::{Entry, Phase};
+use super::handler::RawHandler;
+use super::message::Message;
+use super::request::Request;
+use super::route::{Context, Host, Outcome, Route};
+
+/// The handler of a raw listener with its connections.
+pub(crate) struct RawRoute<H: RawHandler>(Host<H, H::Session>);
+
+impl<H: RawHandler> RawRoute<H> {
+    pub(crate) fn new(handler: H, sessions_max: usize) -> Self {
+        Self(Host::new(handler, sessions_max))
+    }
+}
+
+impl<H: RawHandler> Route for RawRoute<H> {
+    fn upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut Entry,
+        _: &Request<'_>,
+        _: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        Outcome::Refused(http::Response::text(404, "no WebSocket here"))
+    }
+
+    fn answered(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut Entry,
+        _: Box<dyn Any>,
+        _: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        Outcome::Refused(http::Response::text(404, "no WebSocket here"))
+    }
+
+    fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        let data = self.0.handler.accepted(cx.shard);
+        match self.0.sessions.insert(data) {
+            Ok(user) => {
+                entry.user = user;
+                entry.flags.opened = true;
+            }
+            Err(_) => entry.advance(Phase::Dead, cx.egress.now_ms),
+        }
+    }
+
+    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
+        if entry.is_open() {
+            cx.shard.counters.messages += 1;
+            let bytes = Message::new(MessageKind::Binary, bytes);
+            self.0.call(cx, entry, |handler, shard, session| {
+                handler.received(shard, session, bytes);
+            });
+        }
+    }
+
+    fn filled(&mut self, _: &mut Context<'_>, _: &mut Entry, _: Lease, _: usize) {
+        unreachable!("a raw route aims no receive");
+    }
+
+    fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        self.0.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        let (reason, user) = (entry.ending(), entry.user);
+        self.0.call(cx, entry, |handler, shard, session| handler.closed(shard, session, reason));
+        self.0.sessions.remove(user);
+    }
+}

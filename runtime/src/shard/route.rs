@@ -1,0 +1,120 @@
+//! From bytes to handlers: one dynamic call per completion, everything behind it is static.
+//!
+//! Comes in: an upgrade request, a window of received bytes, the end of a connection. Goes out:
+//! calls of one handler, and what the protocol answers by itself (pongs, close frames). A route
+//! never touches the reactor: where the next bytes shall go it leaves in [`Context::into`].
+
+use std::any::Any;
+
+use hioload_pools::{Lease, ObjectPool, Slab};
+use hioload_protocol::http::{self, WebSocketRequest};
+use hioload_protocol::ws::CloseCode;
+
+use super::Shard;
+use super::entry::{Entry, Phase, Protocol};
+use super::handler::Closed;
+use super::outbox::Egress;
+use super::request::Request;
+use super::session::{Link, Session};
+
+/// What a route works with, beside the connection itself.
+pub(crate) struct Context<'a> {
+    pub(crate) shard: &'a mut Shard,
+    pub(crate) egress: &'a mut Egress,
+    /// Set by a route: receive the next bytes straight into this.
+    pub(crate) into: Option<Lease>,
+}
+
+impl Context<'_> {
+    pub(crate) fn link<'b>(&'b mut self, entry: &'b mut Entry) -> Link<'b> {
+        Link { shard: self.shard.index(), entry, egress: self.egress }
+    }
+}
+
+/// What became of a handshake.
+pub(crate) enum Outcome {
+    Accepted,
+    Refused(http::Response),
+    Later,
+}
+
+/// The handler of a route with its sessions, whatever their types.
+pub(crate) trait Route {
+    /// Asks the handler about a handshake and, if it accepts, opens the session.
+    fn upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        request: &Request<'_>,
+        websocket: &WebSocketRequest<'_>,
+    ) -> Outcome;
+
+    /// As [`upgrade`](Self::upgrade), with an answer that came later: an `Upgrade<S>` of this
+    /// route's `S`, or it is refused.
+    fn answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        answer: Box<dyn Any>,
+        websocket: &WebSocketRequest<'_>,
+    ) -> Outcome;
+
+    /// A raw connection was accepted.
+    fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
+
+    /// Bytes arrived.
+    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease);
+
+    /// `filled` bytes arrived in the lease that this route aimed the receive at.
+    fn filled(&mut self, cx: &mut Context<'_>, entry: &mut Entry, lease: Lease, filled: usize);
+
+    /// The outbox is below its low mark again.
+    fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
+
+    /// The session is over: tells the handler and forgets the user's data.
+    fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
+}
+
+/// A handler and what it keeps for each of its sessions.
+pub(crate) struct Host<H, S> {
+    pub(crate) handler: H,
+    pub(crate) sessions: Slab<S>,
+}
+
+impl<H, S> Host<H, S> {
+    pub(crate) fn new(handler: H, sessions_max: usize) -> Self {
+        Self { handler, sessions: Slab::new(sessions_max) }
+    }
+
+    /// Calls the handler with a session, if the user's data is still there.
+    pub(crate) fn call(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        callback: impl FnOnce(&mut H, &mut Shard, &mut Session<'_, S>),
+    ) {
+        if let Some(data) = self.sessions.get_mut(entry.user) {
+            let link = Link { shard: cx.shard.index(), entry, egress: cx.egress };
+            callback(&mut self.handler, cx.shard, &mut Session::new(data, link));
+        }
+    }
+}
+
+/// Ends a session with a close frame, unless one was sent already.
+pub(crate) fn fail_with(cx: &mut Context<'_>, entry: &mut Entry, code: CloseCode) {
+    if entry.is_open() {
+        entry.blame(Closed::ByUs(code));
+        if matches!(entry.protocol, Protocol::WebSocket(_)) {
+            cx.link(entry).send_close(Some(code), "");
+        }
+    }
+    linger(cx, entry);
+}
+
+/// Our side is done: what is queued leaves, then FIN.
+pub(crate) fn linger(cx: &mut Context<'_>, entry: &mut Entry) {
+    if entry.phase < Phase::Lingering {
+        entry.advance(Phase::Lingering, cx.egress.now_ms);
+        cx.link(entry).mark_dirty();
+    }
+}

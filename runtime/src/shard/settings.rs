@@ -1,0 +1,57 @@
+//! The limits of a shard in the form in which the turn uses them.
+
+use hioload_protocol::http::{HeadLimits, OriginPolicy};
+use hioload_protocol::ws::Limits;
+
+use crate::config::{Config, SlowReader};
+
+/// Everything of the configuration that a connection is measured against.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) head: HeadLimits,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) messages: Limits,
+    pub(crate) connections_max: usize,
+    pub(crate) handshakes_max: usize,
+    pub(crate) handshake_timeout_ms: u64,
+    /// Zero: off.
+    pub(crate) idle_timeout_ms: u64,
+    pub(crate) progress_timeout_ms: u64,
+    pub(crate) close_timeout_ms: u64,
+    pub(crate) outbox_high_bytes: usize,
+    pub(crate) outbox_low_bytes: usize,
+    pub(crate) outbox_max_bytes: usize,
+    pub(crate) slow_reader: SlowReader,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let Config { limits, websocket, .. } = config;
+        Self {
+            head: HeadLimits {
+                bytes_max: limits.header_bytes_max,
+                headers_max: limits.headers_max,
+            },
+            origins: OriginPolicy {
+                allowed: websocket.origins.clone(),
+                require: websocket.require_origin,
+            },
+            messages: Limits {
+                message_bytes_max: websocket.message_bytes_max,
+                fragments_max: websocket.fragments_max,
+                message_age_ms_max: websocket.message_age_ms_max,
+                overhead_budget_bytes: websocket.overhead_budget_bytes,
+            },
+            connections_max: limits.connections_max,
+            handshakes_max: limits.handshakes_max,
+            handshake_timeout_ms: limits.handshake_timeout_ms,
+            idle_timeout_ms: websocket.idle_timeout_ms,
+            progress_timeout_ms: websocket.progress_timeout_ms,
+            close_timeout_ms: websocket.close_timeout_ms,
+            outbox_high_bytes: websocket.outbox_high_bytes,
+            outbox_low_bytes: websocket.outbox_low_bytes,
+            outbox_max_bytes: websocket.outbox_max_bytes,
+            slow_reader: websocket.slow_reader,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! When a connection must be looked at again, and what is due when that time has come.
+//!
+//! Each connection has one timer. It is set to the earliest deadline and, when it fires, looks
+//! which one that is by now: a message costs no timer operation, only a store of the time.
+
+use super::entry::{Entry, Phase, Protocol};
+use super::settings::Settings;
+
+/// What the clock asks of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// The handshake took too long.
+    Handshake,
+    /// The peer was silent for half the idle timeout.
+    Ping,
+    /// The peer was silent for the idle timeout.
+    Idle,
+    /// The peer reads nothing of what waits for it.
+    Stalled,
+    /// A message began too long ago.
+    MessageAge,
+    /// The closing handshake, or the peer's FIN, did not come in time.
+    Close,
+}
+
+/// The earliest tick at which [`due`] may answer something; `None` if never.
+pub(crate) fn deadline(entry: &Entry, settings: &Settings) -> Option<u64> {
+    match entry.phase {
+        Phase::Head | Phase::Deciding => Some(entry.since_ms + settings.handshake_timeout_ms),
+        Phase::Open => [silence(entry, settings), stall(entry, settings), age(entry, settings)]
+            .into_iter()
+            .flatten()
+            .min(),
+        Phase::Closing | Phase::Lingering => {
+            let patience = settings.close_timeout_ms;
+            stall(entry, settings).or(Some(entry.since_ms + patience))
+        }
+        Phase::Dead => None,
+    }
+}
+
+/// What the clock asks at `now_ms`.
+pub(crate) fn due(entry: &Entry, settings: &Settings, now_ms: u64) -> Due {
+    let over = |deadline: Option<u64>| deadline.is_some_and(|at| at <= now_ms);
+    match entry.phase {
+        _ if !over(deadline(entry, settings)) => Due::Nothing,
+        Phase::Head | Phase::Deciding => Due::Handshake,
+        Phase::Open if over(stall(entry, settings)) => Due::Stalled,
+        Phase::Open if over(age(entry, settings)) => Due::MessageAge,
+        Phase::Open if now_ms < entry.heard_ms + settings.idle_timeout_ms => Due::Ping,
+        Phase::Open => Due::Idle,
+        Phase::Closing | Phase::Lingering => Due::Close,
+        Phase::Dead => Due::Nothing,
+    }
+}
+
+/// The next ping, or the end of patience with a peer that answers none. Raw connections have no
+/// ping, so their silence proves nothing.
+fn silence(entry: &Entry, settings: &Settings) -> Option<u64> {
+    if settings.idle_timeout_ms == 0 || !matches!(entry.protocol, Protocol::WebSocket(_)) {
+        return None;
+    }
+    let patience = if entry.flags.pinged {
+        settings.idle_timeout_ms
+    } else {
+        settings.idle_timeout_ms.div_ceil(2)
+    };
+    Some(entry.heard_ms + patience)
+}
+
+fn stall(entry: &Entry, settings: &Settings) -> Option<u64> {
+    entry.outbox.is_blocked().then(|| entry.since_ms + settings.progress_timeout_ms)
+}
+
+fn age(entry: &Entry, settings: &Settings) -> Option<u64> {
+    match &entry.protocol {
+        Protocol::WebSocket(connection) => connection.message_deadline_ms(&settings.messages),
+        Protocol::Handshake(_) | Protocol::Raw => None,
+    }
+}

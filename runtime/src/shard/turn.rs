@@ -1,0 +1,322 @@
+//! The loop of a shard.
+//!
+//! One turn: collect what completed, let each connection act on it, run letters, futures and
+//! timers, then flush: one gathered send for each session that has something to say. Everything
+//! of a turn is submitted, and the next one awaited, by the one wait of the reactor.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel};
+use hioload_protocol::ws::{CloseCode, MessageKind};
+
+use super::accept::Listeners;
+use super::driver::Driver;
+use super::entry::{Entry, Phase};
+use super::executor::Executor;
+use super::handshake::{Paths, Unfinished};
+use super::mailbox::{Letter, Letters};
+use super::message::Message;
+use super::outbox::Egress;
+use super::request::UpgradeToken;
+use super::route::Route;
+use super::settings::Settings;
+use super::{Action, Counters, Shard, ShardHandle};
+use crate::place::ShardPlace;
+use crate::reactor::{BATCH_MAX, Completion, Event, Reactor, ReactorStats};
+
+/// Letters read in one turn at the most: what came beyond that waits for the next one.
+const LETTERS_MAX: usize = 1024;
+
+/// How long the reactor may take to report the last sockets closed, once all were told to close.
+const CLOSE_GRACE_MS: u64 = 1000;
+
+/// A shard's loop over one kind of reactor.
+pub(crate) struct Turn<R: Reactor> {
+    pub(super) driver: Driver<R>,
+    pub(super) entries: Slab<Entry>,
+    pub(super) listeners: Listeners,
+    /// When the shard gives up what is left; set once it drains.
+    pub(super) drain_until_ms: Option<u64>,
+    letters: Arc<Letters>,
+    batch: Vec<Completion>,
+    expired: Vec<u32>,
+    /// The other of two lists of actions: one is run while the other is filled.
+    actions: Vec<Action>,
+}
+
+/// What a shard is made of.
+pub(crate) struct Parts<R> {
+    pub(crate) reactor: R,
+    pub(crate) place: ShardPlace,
+    pub(crate) settings: Settings,
+    pub(crate) pool: Rc<dyn BytePool>,
+    pub(crate) letters: Arc<Letters>,
+    pub(crate) handles: Arc<[ShardHandle]>,
+    pub(crate) seed: u64,
+}
+
+impl<R: Reactor> Turn<R> {
+    pub(crate) fn new(parts: Parts<R>) -> Self {
+        let Parts { reactor, place, settings, pool, letters, handles, seed } = parts;
+        let connections_max = settings.connections_max;
+        let shard = Shard {
+            place,
+            now: reactor.now(),
+            rng: seed,
+            pool: Rc::clone(&pool),
+            executor: Executor::new(reactor.waker()),
+            handles,
+            actions: Vec::new(),
+            counters: Counters::default(),
+            reactor: ReactorStats::default(),
+            sessions: 0,
+        };
+        let driver = Driver {
+            reactor,
+            routes: Vec::new(),
+            paths: Paths::default(),
+            unfinished: Unfinished::default(),
+            shard,
+            egress: Egress::new(pool, Rc::new(settings)),
+            wheel: Wheel::new(),
+            unsure: Vec::new(),
+        };
+        Self {
+            driver,
+            entries: Slab::new(connections_max),
+            listeners: Listeners::default(),
+            drain_until_ms: None,
+            letters,
+            batch: Vec::with_capacity(BATCH_MAX),
+            expired: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Makes the handlers: `build` is given the shard, and answers with its routes and paths.
+    pub(crate) fn install(
+        &mut self,
+        build: impl FnOnce(&mut Shard) -> (Vec<Box<dyn Route>>, Paths),
+    ) {
+        (self.driver.routes, self.driver.paths) = build(&mut self.driver.shard);
+    }
+
+    /// Turns until the shard has drained.
+    ///
+    /// # Errors
+    /// The reactor broke.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        while !self.is_over() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// The reactor broke.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        self.batch.clear();
+        self.driver.reactor.wait(timeout, &mut self.batch)?;
+        let now = self.driver.reactor.now();
+        self.driver.shard.now = now;
+        self.driver.shard.executor.timers().advance(now);
+        self.driver.egress.begin_turn(now.as_millis());
+
+        let mut batch = std::mem::take(&mut self.batch);
+        for Completion { token, event } in batch.drain(..) {
+            match Listeners::index_of(token) {
+                Some(listener) => self.listener_event(listener, event),
+                None => self.session_event(Key::from_u64(token.0), event),
+            }
+        }
+        self.batch = batch;
+        self.confirm_drained();
+        self.read_letters();
+        self.run_tasks();
+        self.run_timers();
+        self.run_actions();
+        self.flush();
+        self.driver.shard.sessions = self.entries.len();
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let Some(until) = self.drain_until_ms else { return false };
+        let all_gone = self.entries.is_empty() && self.listeners.are_closed();
+        all_gone || self.driver.egress.now_ms > until + CLOSE_GRACE_MS
+    }
+
+    /// How long the reactor may sleep.
+    fn timeout(&self) -> Option<Duration> {
+        let Driver { shard, wheel, reactor, egress, unsure, .. } = &self.driver;
+        let idle = shard.actions.is_empty()
+            && !shard.executor.is_ready()
+            && self.letters.is_empty()
+            && egress.dirty.is_empty()
+            && unsure.is_empty();
+        if !idle {
+            return Some(Duration::ZERO);
+        }
+        let until_ms = [wheel.next_tick(), self.listeners.retry_at_ms(), self.drain_until_ms];
+        let ticks = until_ms.into_iter().flatten().min().map(|ms| ms.saturating_mul(1_000_000));
+        let sleeper = shard.executor.timers().next().map(|time| time.as_nanos());
+        let next = ticks.into_iter().chain(sleeper).min()?;
+        Some(Duration::from_nanos(next.saturating_sub(reactor.now().as_nanos())))
+    }
+
+    fn session_event(&mut self, key: Key, event: Event) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if !matches!(event, Event::Closed) {
+            return self.driver.dispatch(entry, event);
+        }
+        // The reactor let go of the socket: nothing names the slot any more.
+        entry.phase = Phase::Dead;
+        self.driver.settle(entry);
+        self.entries.remove(key);
+        self.resume_accept();
+    }
+
+    /// Those that were told `Full`, and of whom the reactor reported nothing blocked since.
+    fn confirm_drained(&mut self) {
+        let mut unsure = std::mem::take(&mut self.driver.unsure);
+        for key in unsure.drain(..) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                self.driver.tell_drained(entry);
+            }
+        }
+        unsure.append(&mut self.driver.unsure);
+        self.driver.unsure = unsure;
+    }
+
+    fn read_letters(&mut self) {
+        if self.letters.is_empty() {
+            return;
+        }
+        self.driver.shard.reactor = self.driver.reactor.stats();
+        for _ in 0..LETTERS_MAX {
+            let Some(letter) = self.letters.pop() else { return };
+            match letter {
+                Letter::Send { to, kind, payload } => self.send_copy(to.key, kind, &payload),
+                Letter::Close { session, code } => self.close(session.key, code),
+                Letter::Run(task) => {
+                    let shard = &mut self.driver.shard;
+                    let ran = catch_unwind(AssertUnwindSafe(|| task(shard)));
+                    self.note_panic(ran.err());
+                }
+                Letter::Drain { timeout_ms } => self.drain(timeout_ms),
+            }
+        }
+    }
+
+    fn run_tasks(&mut self) {
+        for _ in 0..Executor::POLLS_MAX {
+            let Some(task) = self.driver.shard.executor.next() else { return };
+            let ran = catch_unwind(AssertUnwindSafe(|| task.run()));
+            self.note_panic(ran.err());
+        }
+    }
+
+    fn note_panic(&mut self, panic: Option<Box<dyn Any + Send>>) {
+        if panic.is_some() {
+            self.driver.shard.counters.panics += 1;
+            tracing::error!("a future or a function on this shard panicked and was ended");
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now_ms = self.driver.egress.now_ms;
+        let mut expired = std::mem::take(&mut self.expired);
+        self.driver.wheel.advance(now_ms, &mut |index| expired.push(index));
+        for index in expired.drain(..) {
+            if let Some(entry) = self.entries.get_index_mut(index) {
+                self.driver.expire(entry);
+            }
+        }
+        self.expired = expired;
+        if self.listeners.retry_at_ms().is_some_and(|at| at <= now_ms) {
+            self.resume_accept();
+        }
+        if self.drain_until_ms.is_some_and(|until| until <= now_ms) {
+            for entry in self.entries.iter_mut() {
+                entry.phase = Phase::Dead;
+                self.driver.settle(entry);
+            }
+        }
+    }
+
+    /// Runs what callbacks asked for other sessions; what that asks for waits for the next turn.
+    fn run_actions(&mut self) {
+        if self.driver.shard.actions.is_empty() {
+            return;
+        }
+        let mut actions = std::mem::take(&mut self.actions);
+        std::mem::swap(&mut actions, &mut self.driver.shard.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Send { to, message } => self.send(to.key, message),
+                Action::Close { session, code } => self.close(session.key, code),
+                Action::Answer { token, answer } => self.answer(token, answer),
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn send(&mut self, key: Key, message: Message) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.driver.send(entry, message);
+        }
+    }
+
+    fn send_copy(&mut self, key: Key, kind: MessageKind, payload: &[u8]) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.driver.send_copy(entry, kind, payload);
+        }
+    }
+
+    fn close(&mut self, key: Key, code: CloseCode) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.driver.close(entry, code);
+        }
+    }
+
+    fn answer(&mut self, token: UpgradeToken, answer: Box<dyn Any>) {
+        if let Some(entry) = self.entries.get_mut(token.0.key)
+            && entry.phase == Phase::Deciding
+        {
+            self.driver.answer(entry, answer);
+        }
+    }
+
+    /// Stops accepting and closes every session; the loop ends when all are gone.
+    fn drain(&mut self, timeout_ms: u64) {
+        if self.drain_until_ms.is_some() {
+            return;
+        }
+        self.drain_until_ms = Some(self.driver.egress.now_ms + timeout_ms);
+        self.close_listeners();
+        for entry in self.entries.iter_mut() {
+            self.driver.close(entry, CloseCode::GOING_AWAY);
+        }
+    }
+
+    /// One gathered send for each session that has something to say.
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.driver.egress.dirty);
+        for index in dirty.drain(..) {
+            if let Some(entry) = self.entries.get_index_mut(index) {
+                self.driver.flush(entry);
+            }
+        }
+        // What a last callback of a closing session wrote is flushed in the next turn.
+        dirty.append(&mut self.driver.egress.dirty);
+        self.driver.egress.dirty = dirty;
+    }
+}

@@ -1,0 +1,238 @@
+//! The route of a WebSocket path: messages out of bytes, and what the protocol answers by itself.
+
+use std::any::Any;
+
+use hioload_pools::{Lease, ObjectPool};
+use hioload_protocol::http::{self, WebSocketRequest};
+use hioload_protocol::ws::{self, Body, CloseCode, Control, Env, Event, Opcode, Role};
+
+use super::entry::{Entry, Phase, Protocol};
+use super::handler::{Closed, Decision, Handler, Upgrade};
+use super::message::Message;
+use super::request::Request;
+use super::route::{Context, Host, Outcome, Route, fail_with, linger};
+
+/// From this many bytes still to come on, the rest of a frame is received straight into its
+/// message: below it, one more copy is cheaper than aiming the receive.
+const DIRECT_BYTES_MIN: usize = 32 * 1024;
+
+/// A WebSocket route.
+pub(crate) struct WebSocketRoute<H: Handler>(Host<H, H::Session>);
+
+impl<H: Handler> WebSocketRoute<H> {
+    pub(crate) fn new(handler: H, sessions_max: usize) -> Self {
+        Self(Host::new(handler, sessions_max))
+    }
+
+    fn decide(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        answer: Upgrade<H::Session>,
+        websocket: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        let (data, subprotocol, headers) = match answer.0 {
+            Decision::Accept { data, subprotocol, headers } => (data, subprotocol, headers),
+            Decision::Refuse(response) => return Outcome::Refused(response),
+            Decision::Later(_) => return Outcome::Later,
+        };
+        let subprotocol = subprotocol.as_deref();
+        if let Some(name) = subprotocol
+            && !websocket.subprotocols().any(|offered| offered == name)
+        {
+            tracing::error!(name, "a handler chose a subprotocol that the client did not offer");
+            return Outcome::Refused(http::Response::text(500, "bad subprotocol choice"));
+        }
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut head = std::mem::take(&mut cx.egress.scratch);
+        head.clear();
+        if let Err(error) = websocket.accept(&mut head, subprotocol, &headers) {
+            tracing::error!(%error, "a handler gave a header that cannot be sent");
+            return Outcome::Refused(http::Response::text(500, "bad response header"));
+        }
+        let Ok(user) = self.0.sessions.insert(data) else {
+            return Outcome::Refused(http::Response::text(503, "too many sessions"));
+        };
+        entry.user = user;
+        entry.protocol = Protocol::WebSocket(ws::Connection::new(Role::Server));
+        entry.advance(Phase::Open, cx.egress.now_ms);
+        entry.flags.opened = true;
+        cx.link(entry).send_raw(&head);
+        cx.egress.scratch = head;
+        self.0.call(cx, entry, |handler, shard, session| handler.opened(shard, session));
+        Outcome::Accepted
+    }
+
+    fn message(&mut self, cx: &mut Context<'_>, entry: &mut Entry, message: Message) {
+        if entry.is_open() {
+            cx.shard.counters.messages += 1;
+            self.0.call(cx, entry, |handler, shard, session| {
+                handler.message(shard, session, message)
+            });
+        }
+    }
+
+    /// Takes what an event is about out of the front `at` bytes of `bytes`.
+    fn event(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        bytes: &mut Lease,
+        at: usize,
+        event: Event<Lease>,
+    ) {
+        match event {
+            Event::Message(ws::Message { kind, body: Body::Window { payload, header_at } }) => {
+                let rest = bytes.split_off(at);
+                let mut window = std::mem::replace(bytes, rest);
+                let start = header_at.unwrap_or(payload.start);
+                window.truncate(payload.end);
+                window.advance(start);
+                let message = Message::with_room(kind, window, payload.start - start);
+                self.message(cx, entry, message);
+            }
+            Event::Message(ws::Message { kind, body: Body::Assembled { mut buffer, len } }) => {
+                buffer.truncate(len);
+                self.message(cx, entry, Message::new(kind, buffer));
+                bytes.advance(at);
+            }
+            Event::Ping(payload) => {
+                answer_ping(cx, entry, payload);
+                bytes.advance(at);
+            }
+            Event::Pong(_) => bytes.advance(at),
+            Event::Close { code, .. } => {
+                answer_close(cx, entry, code);
+                bytes.advance(at);
+            }
+        }
+    }
+
+    /// Aims the next receive at the message itself where much of it is still to come.
+    fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        let Protocol::WebSocket(connection) = &mut entry.protocol else { return };
+        let (mut memory, limits, now_ms) = cx.egress.environment();
+        let mut env = Env { limits, memory: &mut memory, now_ms };
+        match connection.direct(DIRECT_BYTES_MIN, &mut env) {
+            Ok(None) => {}
+            Ok(Some(direct)) => {
+                let mut tail = direct.buffer.split_off(direct.filled);
+                tail.truncate(direct.wanted);
+                cx.into = Some(tail);
+            }
+            Err(error) => fail(cx, entry, &error),
+        }
+    }
+}
+
+impl<H: Handler> Route for WebSocketRoute<H> {
+    fn upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        request: &Request<'_>,
+        websocket: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        let answer = self.0.handler.upgrade(cx.shard, request);
+        self.decide(cx, entry, answer, websocket)
+    }
+
+    fn answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        answer: Box<dyn Any>,
+        websocket: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        match answer.downcast::<Upgrade<H::Session>>() {
+            Ok(answer) => self.decide(cx, entry, *answer, websocket),
+            Err(_) => {
+                tracing::error!("a handshake was answered with another route's session type");
+                Outcome::Refused(http::Response::text(500, "bad upgrade answer"))
+            }
+        }
+    }
+
+    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
+        unreachable!("a WebSocket route takes its sessions from upgrades only");
+    }
+
+    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, mut bytes: Lease) {
+        while entry.phase <= Phase::Closing {
+            let Protocol::WebSocket(connection) = &mut entry.protocol else { return };
+            let (mut memory, limits, now_ms) = cx.egress.environment();
+            let mut env = Env { limits, memory: &mut memory, now_ms };
+            let mut at = 0;
+            match connection.read(&mut bytes, &mut at, &mut env) {
+                Ok(Some(event)) => self.event(cx, entry, &mut bytes, at, event),
+                Ok(None) => return self.aim(cx, entry),
+                Err(error) => return fail(cx, entry, &error),
+            }
+        }
+    }
+
+    fn filled(&mut self, cx: &mut Context<'_>, entry: &mut Entry, lease: Lease, filled: usize) {
+        let Protocol::WebSocket(connection) = &mut entry.protocol else { return };
+        let Some(buffer) = connection.buffer_mut() else { return };
+        if buffer.unsplit(lease).is_err() {
+            unreachable!("the lease was split off this very buffer");
+        }
+        let (mut memory, limits, now_ms) = cx.egress.environment();
+        let mut env = Env { limits, memory: &mut memory, now_ms };
+        match connection.filled(filled, &mut env) {
+            Ok(Some(Event::Message(ws::Message {
+                kind,
+                body: Body::Assembled { mut buffer, len },
+            }))) => {
+                buffer.truncate(len);
+                self.message(cx, entry, Message::new(kind, buffer));
+            }
+            Ok(Some(_)) => unreachable!("only an assembled message can be received straight"),
+            Ok(None) => self.aim(cx, entry),
+            Err(error) => fail(cx, entry, &error),
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        self.0.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        let reason = entry.ending();
+        let user = entry.user;
+        self.0.call(cx, entry, |handler, shard, session| handler.closed(shard, session, reason));
+        self.0.sessions.remove(user);
+    }
+}
+
+/// Answers a ping at once while the peer reads, and only the newest one later if it does not
+/// (RFC 6455 sections 5.5.2 and 5.5.3).
+fn answer_ping(cx: &mut Context<'_>, entry: &mut Entry, payload: Control) {
+    if !entry.is_open() {
+        return;
+    }
+    if entry.outbox.queued() <= cx.egress.settings.outbox_low_bytes {
+        cx.link(entry).send_control(Opcode::Pong, &payload);
+    } else {
+        cx.egress.late_pongs.insert(entry.key.index, payload);
+    }
+}
+
+/// The peer's close frame: ours is the answer, or it was the answer to ours
+/// (RFC 6455 section 5.5.1).
+fn answer_close(cx: &mut Context<'_>, entry: &mut Entry, code: Option<CloseCode>) {
+    if entry.is_open() {
+        entry.blame(Closed::ByPeer(code));
+        cx.link(entry).send_close(code, "");
+    }
+    linger(cx, entry);
+}
+
+/// Fails the connection (RFC 6455 section 7.1.7): a close frame with the code that blames the
+/// peer, then FIN.
+fn fail(cx: &mut Context<'_>, entry: &mut Entry, error: &ws::Error) {
+    cx.shard.counters.violations += 1;
+    tracing::debug!(violation = %error.violation, "a peer broke the protocol");
+    fail_with(cx, entry, error.code);
+}
