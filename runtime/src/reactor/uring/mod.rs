@@ -51,6 +51,8 @@ use crate::Time;
 const BUFFERS_MAX: usize = 1 << 15;
 /// How often one wait enters again to get rid of what the kernel did not take or could not tell.
 const FLUSHES_MAX: usize = 16;
+/// The longest sleep that is handed to the kernel: about 68 years, which it can count.
+const SLEEP_MAX: Duration = Duration::from_secs(1 << 31);
 /// How often, and how long each time, a reactor on its way out waits for the kernel to let go.
 const DRAINS_MAX: usize = 500;
 const DRAIN_WAIT: Duration = Duration::from_millis(10);
@@ -90,7 +92,7 @@ pub struct UringConfig {
     pub buffers: usize,
     /// Bytes of a receive buffer: a power of two from 128 to 1048576.
     pub buffer_bytes: usize,
-    /// The most sockets, listeners included. A socket takes 40 bytes.
+    /// The most sockets, listeners included. A socket takes 48 bytes.
     pub sockets_max: usize,
     /// The tier that must be used; `None`: the best that this kernel has.
     pub tier: Option<Tier>,
@@ -280,20 +282,14 @@ impl Uring {
         let mut sleep = match timeout {
             _ if !asleep => Sleep::No,
             None => Sleep::ForEver,
-            Some(timeout) => Sleep::For(timeout),
+            Some(timeout) => Sleep::For(timeout.min(SLEEP_MAX)),
         };
         loop {
             if asleep || self.ring.has_work() {
                 self.ring.enter(sleep)?;
             }
             self.collect()?;
-            for _ in 0..FLUSHES_MAX {
-                if self.release_turn() {
-                    break;
-                }
-                self.ring.enter(Sleep::No)?;
-                self.collect()?;
-            }
+            self.settle_turn()?;
             if self.signalled {
                 self.signalled = false;
                 // A signal that came too late for the sleep it was meant for ends no other one.
@@ -307,23 +303,31 @@ impl Uring {
                 if rest.is_zero() {
                     return Ok(());
                 }
-                sleep = Sleep::For(rest);
+                sleep = Sleep::For(rest.min(SLEEP_MAX));
             }
             self.buffers.recycle();
             self.feed_hungry();
         }
     }
 
-    /// Submits without sleeping, so that the storage of this turn can be used again.
-    fn flush(&mut self) {
+    /// Lets go of the sends of this turn, so that their storage can be used again.
+    fn settle_turn(&mut self) -> io::Result<()> {
         for _ in 0..FLUSHES_MAX {
-            if let Err(error) = self.ring.enter(Sleep::No).and_then(|()| self.collect()) {
-                self.broken = Some(error);
-                return;
-            }
             if self.release_turn() {
-                return;
+                return Ok(());
             }
+            // Some entries were not consumed: the kernel was short of something.
+            self.ring.enter(Sleep::No)?;
+            self.collect()?;
+        }
+        Err(io::Error::other("io_uring: the kernel does not take what it is given to send"))
+    }
+
+    /// Submits without sleeping, to make room in this turn.
+    fn flush(&mut self) {
+        let entered = self.ring.enter(Sleep::No).and_then(|()| self.collect());
+        if let Err(error) = entered.and_then(|()| self.settle_turn()) {
+            self.broken = Some(error);
         }
     }
 

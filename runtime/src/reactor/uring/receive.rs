@@ -49,7 +49,7 @@ impl Uring {
         let key = key.unwrap_or_else(|_| unreachable!("a socket has one lease at a time"));
         let slot = self.table.get_mut(socket).expect("the caller has looked");
         slot.mode = Mode::Into;
-        slot.aside = key;
+        slot.lease = key;
         if slot.has(Flags::ARMED) {
             self.cancel_armed(socket);
         } else if !slot.has(Flags::CONNECTING) {
@@ -116,7 +116,7 @@ impl Uring {
     /// Hands the kernel the caller's lease.
     fn arm_into(&mut self, socket: Socket) {
         let slot = self.table.get_mut(socket).expect("the caller has looked");
-        let lease = self.leases.get_mut(slot.aside).expect("in this mode there is a lease");
+        let lease = self.leases.get_mut(slot.lease).expect("in this mode there is a lease");
         let len = u32::try_from(lease.len()).expect("a lease is smaller than 4 GiB");
         slot.set(Flags::INTO_ARMED);
         let data = user_data(Operation::ReceiveInto, socket.index(), socket.generation());
@@ -245,8 +245,7 @@ impl Uring {
     pub(super) fn take_lease(&mut self, socket: Socket) -> Option<Lease> {
         let slot = self.table.get_mut(socket).filter(|slot| slot.mode == Mode::Into)?;
         slot.mode = Mode::Paused;
-        let key = slot.take_aside()?;
-        self.leases.remove(key)
+        self.leases.remove(slot.lease)
     }
 
     fn ended(&mut self, socket: Socket) {
