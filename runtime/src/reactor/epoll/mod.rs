@@ -89,7 +89,7 @@ impl Epoll {
     /// The system refuses an epoll instance or an eventfd (no descriptors are left), or the pool
     /// has no room for the receive buffers.
     pub fn new(config: EpollConfig) -> io::Result<Self> {
-        let buffers = Buffers::new(&config.pool, config.buffers, config.buffer_bytes)?;
+        let buffers = Buffers::new(config.pool, config.buffers, config.buffer_bytes)?;
         let kernel = Kernel::new()?;
         let counter = Arc::new(kernel.event_counter()?);
         let edge = libc::EPOLLET as u32;
