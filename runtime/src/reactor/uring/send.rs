@@ -40,6 +40,8 @@ const SPARE_RESTS_MAX: usize = 64;
 pub(super) struct Turn {
     sends: Vec<Sending>,
     segments: Vec<Shared>,
+    /// Scratch for segments that have to wait for room, kept for its memory.
+    aside: Vec<Shared>,
     /// Never moved, so that entries can point here.
     headers: Box<[libc::msghdr]>,
     vectors: Box<[libc::iovec]>,
@@ -91,6 +93,7 @@ impl Turn {
         Self {
             sends: Vec::with_capacity(entries),
             segments: Vec::with_capacity(entries),
+            aside: Vec::new(),
             headers: vec![no_header(); entries].into_boxed_slice(),
             vectors: vec![NO_VECTOR; vectors].into_boxed_slice(),
             vectors_used: 0,
@@ -240,10 +243,12 @@ impl Uring {
     /// Submits this turn's sends early, but for the segments from `first` on; answers where these
     /// are then.
     fn make_room(&mut self, first: usize) -> usize {
-        let mut segments = self.turn.segments.split_off(first);
+        let Turn { segments, aside, .. } = &mut self.turn;
+        aside.extend(segments.drain(first..));
         self.flush();
-        let first = self.turn.segments.len();
-        self.turn.segments.append(&mut segments);
+        let Turn { segments, aside, .. } = &mut self.turn;
+        let first = segments.len();
+        segments.append(aside);
         first
     }
 
