@@ -48,12 +48,8 @@ impl Plan {
 
     fn notes(&self) -> Vec<String> {
         let shards = self.placement.shards().len();
-        match limits::raise_descriptors() {
-            Ok(count) => {
-                limits::descriptors_note(&self.config, shards, count).into_iter().collect()
-            }
-            Err(error) => vec![format!("the limit of open files is unknown: {error}")],
-        }
+        let placed = self.placement.notes().iter().cloned();
+        placed.chain(limits::descriptors(&self.config, shards)).collect()
     }
 
     pub(super) fn report(&self) -> Report {
@@ -63,7 +59,6 @@ impl Plan {
             shards: shards.iter().map(ShardReport::planned).collect(),
             addresses: self.config.server.listen.clone(),
             bill: MemoryBill::of(&self.config, shards.len(), SESSION_BYTES),
-            why: self.placement.why().to_owned(),
             notes: self.notes(),
         }
     }
