@@ -1,11 +1,23 @@
 //! Memory from the system: reserved at once, paid for page by page as it is touched.
 //!
 //! Comes in: a size, a wish for huge pages, a NUMA node. Goes out: a zeroed region and a report of
-//! what the system really gave. It never fails for want of huge pages: it says so and goes on.
+//! what the system really gave. It never fails for want of huge pages or of a node: it says so
+//! and goes on.
 
 use std::fmt;
 use std::io;
 use std::ptr::NonNull;
+
+#[cfg(all(target_os = "linux", not(miri)))]
+#[path = "linux.rs"]
+mod system;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+#[path = "portable.rs"]
+mod system;
+#[cfg(test)]
+mod tests;
+
+use system::Mapping;
 
 /// Which pages a region asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +53,8 @@ pub struct RegionReport {
     pub bytes: usize,
     /// The pages that were given.
     pub pages: HugePages,
-    /// The NUMA node to which the region is bound.
+    /// The NUMA node to which the region is bound. Ordinary pages come from another one when it
+    /// is full, so that a full node does not end the process; explicit huge pages never do.
     pub node: Option<u32>,
     /// Why something that was asked for was not given.
     pub fallback: Option<String>,
@@ -78,12 +91,10 @@ impl fmt::Display for RegionReport {
 /// ```
 #[derive(Debug)]
 pub struct Region {
-    start: NonNull<u8>,
+    mapping: Mapping,
     report: RegionReport,
 }
 
-/// Size of an explicit huge page on the machines we know: what `MAP_HUGETLB` rounds to.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// A multiple of every ordinary page size that is in use on servers (4, 16 and 64 KiB).
 const PAGE_BYTES: usize = 64 << 10;
 
@@ -93,38 +104,32 @@ impl Region {
     /// # Errors
     /// The address space cannot be had.
     pub fn new(bytes: usize, pages: HugePages, node: Option<u32>) -> Result<Self, RegionError> {
+        let mut reasons = Vec::new();
         if pages == HugePages::Explicit {
-            match Self::explicit(bytes, node) {
+            match Self::explicit(bytes, node, &mut reasons) {
                 Ok(region) => return Ok(region),
-                Err(error) => {
-                    let reason = format!("no huge pages: {error}");
-                    let mut region = Self::ordinary(bytes, HugePages::Transparent, node)?;
-                    let later = region.report.fallback.take();
-                    let reasons = [Some(reason), later].into_iter().flatten();
-                    region.report.fallback = Some(reasons.collect::<Vec<_>>().join("; "));
-                    return Ok(region);
-                }
+                Err(reason) => reasons = vec![format!("no huge pages: {reason}")],
             }
         }
-        Self::ordinary(bytes, pages, node)
+        Self::ordinary(bytes, pages, node, reasons)
     }
 
     /// The first byte.
     #[must_use]
     pub const fn start(&self) -> NonNull<u8> {
-        self.start
+        self.mapping.start()
     }
 
     /// The size in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.report.bytes
+        self.mapping.len()
     }
 
     /// Whether it has no bytes: never.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.report.bytes == 0
+        self.mapping.len() == 0
     }
 
     /// What was asked for and what was given.
@@ -133,152 +138,60 @@ impl Region {
         &self.report
     }
 
-    fn ordinary(bytes: usize, pages: HugePages, node: Option<u32>) -> Result<Self, RegionError> {
-        let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
-        let start = system::map(bytes, false).map_err(|source| RegionError {
+    fn ordinary(
+        bytes: usize,
+        pages: HugePages,
+        node: Option<u32>,
+        mut reasons: Vec<String>,
+    ) -> Result<Self, RegionError> {
+        let huge = pages != HugePages::Off;
+        let bytes = bytes.max(1).checked_next_multiple_of(PAGE_BYTES).unwrap_or(usize::MAX);
+        let mapping = Mapping::ordinary(bytes, huge).map_err(|source| RegionError {
             what: "map",
             bytes,
             source,
             advice: "lower memory.pool_bytes, or raise the limit of address space (ulimit -v)",
         })?;
-        let report = RegionReport { bytes, pages, node: None, fallback: None };
-        let mut region = Self { start, report };
-        let mut reasons = Vec::new();
-        if pages == HugePages::Transparent
-            && let Err(error) = system::advise_huge(start, bytes)
-        {
-            region.report.pages = HugePages::Off;
-            reasons.push(format!("no transparent huge pages: {error}"));
-        }
-        if let Some(node) = node {
-            match system::bind(start, bytes, node) {
-                Ok(()) => region.report.node = Some(node),
-                Err(error) => reasons.push(format!("not bound to node {node}: {error}")),
+        let given = match huge.then(|| mapping.advise_huge()) {
+            None => HugePages::Off,
+            Some(Ok(())) => HugePages::Transparent,
+            Some(Err(reason)) => {
+                reasons.push(format!("no transparent huge pages: {reason}"));
+                HugePages::Off
             }
-        }
-        region.report.fallback = (!reasons.is_empty()).then(|| reasons.join("; "));
-        Ok(region)
+        };
+        let bound = node.and_then(|node| bound(node, mapping.prefer(node), &mut reasons));
+        Ok(Self::reported(mapping, given, bound, &reasons))
     }
 
     /// A huge page that its node does not have kills the process when it is touched: so all of
     /// them are taken now, after the binding, by a call that answers with an error instead.
-    fn explicit(bytes: usize, node: Option<u32>) -> io::Result<Self> {
-        let bytes = bytes.max(1).next_multiple_of(HUGE_PAGE_BYTES);
-        let start = system::map(bytes, true)?;
-        let report = RegionReport { bytes, pages: HugePages::Explicit, node, fallback: None };
-        let region = Self { start, report };
-        if let Some(node) = node {
-            system::bind(start, bytes, node)?;
-        }
-        system::populate(start, bytes)?;
-        Ok(region)
+    fn explicit(
+        bytes: usize,
+        node: Option<u32>,
+        reasons: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let mapping = Mapping::explicit(bytes)?;
+        let bound = node.and_then(|node| bound(node, mapping.bind(node), reasons));
+        mapping.populate()?;
+        Ok(Self::reported(mapping, HugePages::Explicit, bound, reasons))
+    }
+
+    fn reported(mapping: Mapping, pages: HugePages, node: Option<u32>, reasons: &[String]) -> Self {
+        let fallback = (!reasons.is_empty()).then(|| reasons.join("; "));
+        let report = RegionReport { bytes: mapping.len(), pages, node, fallback };
+        Self { mapping, report }
     }
 }
 
-impl Drop for Region {
-    fn drop(&mut self) {
-        system::unmap(self.start, self.report.bytes);
-    }
-}
-
-#[cfg(target_os = "linux")]
-mod system {
-    use std::io;
-    use std::ptr::{NonNull, null_mut};
-
-    pub(super) fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
-        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        flags |= if huge { libc::MAP_HUGETLB } else { libc::MAP_NORESERVE };
-        // SAFETY: a new anonymous mapping at an address that the kernel chooses touches no memory
-        // of ours.
-        let start = unsafe {
-            libc::mmap(null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+/// The node, if the binding worked. A container that forbids it (Docker's default profile does)
+/// is no reason to fail: the first touch by a pinned thread takes pages of its node, too.
+fn bound(node: u32, result: io::Result<()>, reasons: &mut Vec<String>) -> Option<u32> {
+    match result {
+        Ok(()) => Some(node),
+        Err(error) => {
+            reasons.push(format!("not bound to node {node}: {error}"));
+            None
         }
-        NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))
-    }
-
-    pub(super) fn unmap(start: NonNull<u8>, bytes: usize) {
-        // SAFETY: `Region` owns exactly this mapping, and is being dropped: nobody holds a
-        // reference into it.
-        let result = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
-        debug_assert_eq!(result, 0, "a region is a mapping of our own");
-    }
-
-    pub(super) fn advise_huge(start: NonNull<u8>, bytes: usize) -> io::Result<()> {
-        advise(start, bytes, libc::MADV_HUGEPAGE)
-    }
-
-    pub(super) fn populate(start: NonNull<u8>, bytes: usize) -> io::Result<()> {
-        advise(start, bytes, libc::MADV_POPULATE_WRITE)
-    }
-
-    fn advise(start: NonNull<u8>, bytes: usize, advice: libc::c_int) -> io::Result<()> {
-        // SAFETY: the range is a mapping of ours, and neither advice changes its contents.
-        let result = unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// `MPOL_BIND` without `MPOL_MF_STRICT`: pages that are touched from now on come from `node`.
-    pub(super) fn bind(start: NonNull<u8>, bytes: usize, node: u32) -> io::Result<()> {
-        const NODES_MAX: u32 = 1024;
-        if node >= NODES_MAX {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        let mut mask = [0u64; NODES_MAX as usize / 64];
-        mask[node as usize / 64] |= 1 << (node % 64);
-        // SAFETY: `mask` outlives the call and has the number of bits that is passed; the kernel
-        // reads one less than `maxnode`, hence the 1.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_mbind,
-                start.as_ptr(),
-                bytes,
-                libc::MPOL_BIND,
-                mask.as_ptr(),
-                u64::from(NODES_MAX) + 1,
-                0,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod system {
-    use std::alloc::{Layout, alloc_zeroed, dealloc};
-    use std::io;
-    use std::ptr::NonNull;
-
-    fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes, super::PAGE_BYTES).expect("a multiple of the page size")
-    }
-
-    pub(super) fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
-        if huge {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(layout(bytes)) };
-        NonNull::new(start).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-    }
-
-    pub(super) fn unmap(start: NonNull<u8>, bytes: usize) {
-        // SAFETY: allocated by `map` with this very layout.
-        unsafe { dealloc(start.as_ptr(), layout(bytes)) };
-    }
-
-    pub(super) fn advise_huge(_: NonNull<u8>, _: usize) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn populate(_: NonNull<u8>, _: usize) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn bind(_: NonNull<u8>, _: usize, _: u32) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
