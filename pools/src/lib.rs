@@ -9,6 +9,7 @@
 mod arena;
 pub mod fake;
 mod lease;
+pub mod mailbox;
 mod numa;
 mod pool;
 mod region;
