@@ -2,9 +2,9 @@
 
 use hioload_pools::Arena;
 
-use crate::config::{Config, ReactorChoice};
+use crate::config::{Config, ReactorChoice, TierChoice};
 use crate::reactor::epoll::{Epoll, EpollConfig};
-use crate::reactor::uring::{Uring, UringConfig};
+use crate::reactor::uring::{Tier, Uring, UringConfig};
 
 /// The reactor of a shard.
 pub(super) enum Backend {
@@ -42,12 +42,21 @@ fn uring(config: &Config, pool: &Arena) -> Result<Choice, String> {
         buffers: config.memory.buffers,
         buffer_bytes: config.memory.buffer_bytes,
         sockets_max: config.limits.connections_max + SPARE_SOCKETS,
-        tier: config.server.uring_tier.into(),
+        tier: tier(config.server.uring_tier),
         pool: pool.clone(),
     };
     let uring = Uring::new(wanted).map_err(|error| error.to_string())?;
     let name = format!("uring ({})", uring.tier());
     Ok(Choice { backend: Backend::Uring(Box::new(uring)), name, fallback: None })
+}
+
+const fn tier(choice: TierChoice) -> Option<Tier> {
+    match choice {
+        TierChoice::Auto => None,
+        TierChoice::Base => Some(Tier::Base),
+        TierChoice::Bundles => Some(Tier::Bundles),
+        TierChoice::Incremental => Some(Tier::Incremental),
+    }
 }
 
 fn epoll(config: &Config, pool: &Arena, fallback: Option<String>) -> Result<Choice, String> {

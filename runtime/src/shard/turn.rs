@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel};
+use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel, mailbox};
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::accept::Listeners;
@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::entry::{Entry, Phase};
 use super::executor::Executor;
 use super::handshake::{Paths, Unfinished};
-use super::mailbox::{Letter, Letters};
+use super::mailbox::Letter;
 use super::message::Message;
 use super::outbox::Egress;
 use super::request::UpgradeToken;
@@ -42,7 +42,7 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) listeners: Listeners,
     /// When the shard gives up what is left; set once it drains.
     pub(super) drain_until_ms: Option<u64>,
-    letters: Arc<Letters>,
+    letters: mailbox::Receiver<Letter>,
     batch: Vec<Completion>,
     expired: Vec<u32>,
     /// The other of two lists of actions: one is run while the other is filled.
@@ -55,7 +55,7 @@ pub(crate) struct Parts<R> {
     pub(crate) place: ShardPlace,
     pub(crate) settings: Settings,
     pub(crate) pool: Rc<dyn BytePool>,
-    pub(crate) letters: Arc<Letters>,
+    pub(crate) letters: mailbox::Receiver<Letter>,
     pub(crate) handles: Arc<[ShardHandle]>,
     pub(crate) seed: u64,
 }
@@ -85,6 +85,7 @@ impl<R: Reactor> Turn<R> {
             egress: Egress::new(pool, Rc::new(settings)),
             wheel: Wheel::new(),
             unsure: Vec::new(),
+            unaimed: Vec::new(),
         };
         Self {
             driver,
@@ -127,6 +128,7 @@ impl<R: Reactor> Turn<R> {
         self.driver.reactor.wait(timeout, &mut self.batch)?;
         let now = self.driver.reactor.now();
         self.driver.shard.now = now;
+        self.driver.shard.counters.turns += 1;
         self.driver.shard.executor.timers().advance(now);
         self.driver.egress.begin_turn(now.as_millis());
 
@@ -138,11 +140,12 @@ impl<R: Reactor> Turn<R> {
             }
         }
         self.batch = batch;
-        self.confirm_drained();
+        self.confirm_flushed();
         self.read_letters();
         self.run_tasks();
         self.run_timers();
         self.run_actions();
+        self.aim();
         self.flush();
         self.driver.shard.sessions = self.entries.len();
         Ok(())
@@ -156,12 +159,13 @@ impl<R: Reactor> Turn<R> {
 
     /// How long the reactor may sleep.
     fn timeout(&self) -> Option<Duration> {
-        let Driver { shard, wheel, reactor, egress, unsure, .. } = &self.driver;
+        let Driver { shard, wheel, reactor, egress, unsure, unaimed, .. } = &self.driver;
         let idle = shard.actions.is_empty()
             && !shard.executor.is_ready()
             && self.letters.is_empty()
             && egress.dirty.is_empty()
-            && unsure.is_empty();
+            && unsure.is_empty()
+            && unaimed.is_empty();
         if !idle {
             return Some(Duration::ZERO);
         }
@@ -184,12 +188,12 @@ impl<R: Reactor> Turn<R> {
         self.resume_accept();
     }
 
-    /// Those that were told `Full`, and of whom the reactor reported nothing blocked since.
-    fn confirm_drained(&mut self) {
+    /// Those of whom the reactor would have reported by now that their send blocked.
+    fn confirm_flushed(&mut self) {
         let mut unsure = std::mem::take(&mut self.driver.unsure);
         for key in unsure.drain(..) {
             if let Some(entry) = self.entries.get_mut(key) {
-                self.driver.tell_drained(entry);
+                self.driver.confirm(entry);
             }
         }
         unsure.append(&mut self.driver.unsure);
@@ -202,7 +206,7 @@ impl<R: Reactor> Turn<R> {
         }
         self.driver.shard.reactor = self.driver.reactor.stats();
         for _ in 0..LETTERS_MAX {
-            let Some(letter) = self.letters.pop() else { return };
+            let Some(letter) = self.letters.try_recv() else { return };
             match letter {
                 Letter::Send { to, kind, payload } => self.send_copy(to.key, kind, &payload),
                 Letter::Close { session, code } => self.close(session.key, code),
@@ -305,6 +309,18 @@ impl<R: Reactor> Turn<R> {
         for entry in self.entries.iter_mut() {
             self.driver.close(entry, CloseCode::GOING_AWAY);
         }
+    }
+
+    /// Says where the next bytes of those go for whom that changes.
+    fn aim(&mut self) {
+        let mut unaimed = std::mem::take(&mut self.driver.unaimed);
+        for key in unaimed.drain(..) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                self.driver.aim(entry);
+            }
+        }
+        unaimed.append(&mut self.driver.unaimed);
+        self.driver.unaimed = unaimed;
     }
 
     /// One gathered send for each session that has something to say.

@@ -126,7 +126,7 @@ impl SimReactor {
     /// # Errors
     /// The pool has no room for the receive buffers.
     pub fn new(net: &Net, config: SimConfig) -> io::Result<Self> {
-        let buffers = Buffers::new(&config.pool, config.buffers, config.buffer_bytes)?;
+        let buffers = Buffers::new(config.pool.clone(), config.buffers, config.buffer_bytes)?;
         let alarm = Arc::new(Alarm::default());
         let signal = Arc::clone(&alarm);
         Ok(Self {

@@ -51,6 +51,8 @@ use crate::Time;
 const BUFFERS_MAX: usize = 1 << 15;
 /// How often one wait enters again to get rid of what the kernel did not take or could not tell.
 const FLUSHES_MAX: usize = 16;
+/// The longest sleep that is handed to the kernel: about 68 years, which it can count.
+const SLEEP_MAX: Duration = Duration::from_secs(1 << 31);
 /// How often, and how long each time, a reactor on its way out waits for the kernel to let go.
 const DRAINS_MAX: usize = 500;
 const DRAIN_WAIT: Duration = Duration::from_millis(10);
@@ -90,7 +92,7 @@ pub struct UringConfig {
     pub buffers: usize,
     /// Bytes of a receive buffer: a power of two from 128 to 1048576.
     pub buffer_bytes: usize,
-    /// The most sockets, listeners included. A socket takes 40 bytes.
+    /// The most sockets, listeners included. A socket takes 48 bytes.
     pub sockets_max: usize,
     /// The tier that must be used; `None`: the best that this kernel has.
     pub tier: Option<Tier>,
@@ -143,6 +145,9 @@ pub struct Uring {
     singles: Vec<Option<Lease>>,
     /// Completions to deliver, and whose they are.
     ready: VecDeque<(Socket, Completion)>,
+    /// Sends that blocked: told by the very next wait, however full the batch is, as its silence
+    /// would be success.
+    blocked: Vec<Completion>,
     /// Sockets that wait for a receive buffer.
     hungry: VecDeque<Socket>,
     /// Scratch of a harvest, kept for its memory.
@@ -192,6 +197,7 @@ impl Uring {
             addresses: Slab::new(config.sockets_max),
             singles: Vec::new(),
             ready: VecDeque::with_capacity(BATCH_MAX),
+            blocked: Vec::new(),
             hungry: VecDeque::new(),
             entries: Vec::with_capacity(config.entries as usize),
             windows: Vec::with_capacity(config.buffers),
@@ -244,6 +250,11 @@ impl Uring {
         }
     }
 
+    /// Whether there is anything to deliver.
+    fn has_news(&self) -> bool {
+        !self.ready.is_empty() || !self.blocked.is_empty()
+    }
+
     fn tell_of(&mut self, socket: Socket, token: Token, event: Event) {
         self.ready.push_back((socket, Completion { token, event }));
     }
@@ -280,26 +291,20 @@ impl Uring {
         let mut sleep = match timeout {
             _ if !asleep => Sleep::No,
             None => Sleep::ForEver,
-            Some(timeout) => Sleep::For(timeout),
+            Some(timeout) => Sleep::For(timeout.min(SLEEP_MAX)),
         };
         loop {
             if asleep || self.ring.has_work() {
                 self.ring.enter(sleep)?;
             }
             self.collect()?;
-            for _ in 0..FLUSHES_MAX {
-                if self.release_turn() {
-                    break;
-                }
-                self.ring.enter(Sleep::No)?;
-                self.collect()?;
-            }
+            self.settle_turn()?;
             if self.signalled {
                 self.signalled = false;
                 // A signal that came too late for the sleep it was meant for ends no other one.
                 asleep = asleep && !self.waker.wake_up() && self.waker.fall_asleep();
             }
-            if !asleep || !self.ready.is_empty() {
+            if !asleep || self.has_news() {
                 return Ok(());
             }
             if let (Some(timeout), Some(started)) = (timeout, started) {
@@ -307,23 +312,31 @@ impl Uring {
                 if rest.is_zero() {
                     return Ok(());
                 }
-                sleep = Sleep::For(rest);
+                sleep = Sleep::For(rest.min(SLEEP_MAX));
             }
             self.buffers.recycle();
             self.feed_hungry();
         }
     }
 
-    /// Submits without sleeping, so that the storage of this turn can be used again.
-    fn flush(&mut self) {
+    /// Lets go of the sends of this turn, so that their storage can be used again.
+    fn settle_turn(&mut self) -> io::Result<()> {
         for _ in 0..FLUSHES_MAX {
-            if let Err(error) = self.ring.enter(Sleep::No).and_then(|()| self.collect()) {
-                self.broken = Some(error);
-                return;
-            }
             if self.release_turn() {
-                return;
+                return Ok(());
             }
+            // Some entries were not consumed: the kernel was short of something.
+            self.ring.enter(Sleep::No)?;
+            self.collect()?;
+        }
+        Err(io::Error::other("io_uring: the kernel does not take what it is given to send"))
+    }
+
+    /// Submits without sleeping, to make room in this turn.
+    fn flush(&mut self) {
+        let entered = self.ring.enter(Sleep::No).and_then(|()| self.collect());
+        if let Err(error) = entered.and_then(|()| self.settle_turn()) {
+            self.broken = Some(error);
         }
     }
 
@@ -469,13 +482,14 @@ impl Reactor for Uring {
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.recycle();
         let must_go_on = self.feed_hungry();
-        let may_sleep = self.ready.is_empty() && !must_go_on && timeout != Some(Duration::ZERO);
+        let may_sleep = !self.has_news() && !must_go_on && timeout != Some(Duration::ZERO);
         let asleep = may_sleep && self.waker.fall_asleep();
         let result = self.run(asleep, timeout);
         self.waker.wake_up();
         result?;
-        let count = self.ready.len().min(BATCH_MAX);
-        self.completions += count as u64;
+        let count = self.ready.len().min(BATCH_MAX.saturating_sub(self.blocked.len()));
+        self.completions += (self.blocked.len() + count) as u64;
+        batch.append(&mut self.blocked);
         batch.extend(self.ready.drain(..count).map(|(_, completion)| completion));
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
-use hioload_pools::{Key, ObjectPool};
+use hioload_pools::ObjectPool;
 use io_uring::squeue::Flags as EntryFlags;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
@@ -33,15 +33,16 @@ impl Uring {
     }
 
     pub(super) fn do_connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Socket> {
-        self.calls.set(self.calls.get() + 1);
+        self.calls.set(self.calls.get() + 2);
         let socket =
             socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
         let socket = self.table.insert(socket.into(), token, Flags::CONNECTING).ok_or_else(full)?;
         let key = self.addresses.insert(address.into());
         let key = key.unwrap_or_else(|_| unreachable!("a socket has one address"));
         let address: &SockAddr = self.addresses.get(key).expect("just inserted");
         let slot = self.table.get_mut(socket).expect("just inserted");
-        slot.aside = key;
+        slot.address = key;
         let data = user_data(Operation::Connect, socket.index(), socket.generation());
         // The address stays where it is until the completion: a slab never moves what it keeps.
         let entry = opcode::Connect::new(slot.fd(), address.as_ptr().cast(), address.len());
@@ -52,8 +53,8 @@ impl Uring {
     pub(super) fn on_connected(&mut self, socket: Socket, result: i32) {
         let slot = self.completed(socket);
         slot.unset(Flags::CONNECTING);
-        let address: Option<Key> = slot.take_aside();
-        address.map(|key| self.addresses.remove(key));
+        let address = slot.address;
+        self.addresses.remove(address);
         if result < 0 {
             self.fail(socket, io::Error::from_raw_os_error(-result));
         } else {
@@ -227,7 +228,8 @@ fn foreign() -> io::Error {
 }
 
 fn full() -> io::Error {
-    io::Error::other("io_uring: the table of sockets is full (`sockets_max`)")
+    let what = "io_uring: the table of sockets is full (`sockets_max`)";
+    io::Error::new(io::ErrorKind::QuotaExceeded, what)
 }
 
 /// Whether accepting may go on as if nothing had been: see `accept(2)`.

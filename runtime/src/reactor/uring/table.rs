@@ -63,7 +63,7 @@ pub(super) enum Mode {
     Paused,
     /// Into the reactor's buffers; also: accepting.
     Pool,
-    /// Into the lease that is kept under [`Slot::aside`].
+    /// Into the lease that is kept under [`Slot::lease`].
     Into,
 }
 
@@ -90,21 +90,25 @@ impl Flags {
     pub(super) const SENDING: Self = Self(1 << 8);
     /// A send is blocked.
     pub(super) const BLOCKED: Self = Self(1 << 9);
+    /// The caller sends nothing more.
+    pub(super) const SHUT_DOWN: Self = Self(1 << 10);
     /// FIN shall follow what is being sent.
-    pub(super) const SHUTDOWN: Self = Self(1 << 10);
-    pub(super) const LISTENER: Self = Self(1 << 11);
+    pub(super) const FIN_WAITS: Self = Self(1 << 11);
+    pub(super) const LISTENER: Self = Self(1 << 12);
 
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-/// 32 bytes, 40 in the table.
+/// 40 bytes, 48 in the table.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) token: Token,
-    /// The lease of [`Mode::Into`], or the address while connecting.
-    pub(super) aside: Key,
+    /// The lease of [`Mode::Into`].
+    pub(super) lease: Key,
+    /// The address while connecting.
+    pub(super) address: Key,
     /// Gone once the entry that closes it is pushed.
     pub(super) fd: Option<OwnedFd>,
     pub(super) generation: u32,
@@ -114,7 +118,7 @@ pub(super) struct Slot {
     pub(super) mode: Mode,
 }
 
-/// No key: nothing is kept aside.
+/// The key of nothing.
 pub(super) const NOTHING: Key = Key { index: u32::MAX, generation: u32::MAX };
 
 impl Slot {
@@ -139,12 +143,6 @@ impl Slot {
     pub(super) fn fd(&self) -> Fd {
         Fd(self.fd.as_ref().expect("only a closing slot has no descriptor").as_raw_fd())
     }
-
-    /// Takes what is kept aside.
-    pub(super) const fn take_aside(&mut self) -> Option<Key> {
-        let key = std::mem::replace(&mut self.aside, NOTHING);
-        if key.index == NOTHING.index { None } else { Some(key) }
-    }
 }
 
 pub(super) struct Table {
@@ -164,7 +162,8 @@ impl Table {
     pub(super) fn insert(&mut self, fd: OwnedFd, token: Token, flags: Flags) -> Option<Socket> {
         let slot = Slot {
             token,
-            aside: NOTHING,
+            lease: NOTHING,
+            address: NOTHING,
             fd: Some(fd),
             generation: 0,
             flags,
@@ -210,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_small() {
-        assert_eq!(size_of::<Option<Slot>>(), 32);
+        assert_eq!(size_of::<Option<Slot>>(), 40);
     }
 
     #[test]
