@@ -1,31 +1,33 @@
-//! Where to listen.
+//! Addresses to listen on.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::ConfigError;
 
-/// An address to listen on: `127.0.0.1:9001`, `[::1]:9001`, `:9001` (every interface, IPv4 and
-/// IPv6) or `unix:/run/echo.sock`.
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, and the last is a zero.
+const PATH_BYTES_MAX: usize = 107;
+
+/// Where a server listens.
 ///
+/// As text: `127.0.0.1:9001`, `[::1]:9001`, `:9001` (all interfaces, IPv6 and IPv4), `unix:/path`.
+///
+/// # Examples
 /// ```
 /// use hioload::config::ListenAddress;
 ///
-/// let address: ListenAddress = ":9001".parse()?;
-/// assert_eq!(address.to_string(), "[::]:9001");
-/// assert!("localhost".parse::<ListenAddress>().is_err());
+/// let address: ListenAddress = "unix:/run/echo.sock".parse()?;
+/// assert_eq!(address, ListenAddress::Unix("/run/echo.sock".into()));
+/// assert_eq!(":9001".parse::<ListenAddress>()?.to_string(), "[::]:9001");
 /// # Ok::<(), hioload::config::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
-    /// TCP.
+    /// TCP. Port 0 is one that the system chooses; `[::]` takes IPv4 connections too.
     Tcp(SocketAddr),
-    /// A Unix socket at a path.
+    /// A Unix stream socket.
     Unix(PathBuf),
 }
 
@@ -33,36 +35,34 @@ impl FromStr for ListenAddress {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let wrong = || ConfigError::Address { text: text.to_owned() };
         if let Some(path) = text.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            return if path.file_name().is_some() { Ok(Self::Unix(path)) } else { Err(wrong()) };
+            return match path.len() {
+                1..=PATH_BYTES_MAX if !path.contains('\0') => Ok(Self::Unix(path.into())),
+                _ => Err(ConfigError::Text(format!(
+                    "{text:?} is not a Unix socket: write unix: and a path of 1 to \
+                     {PATH_BYTES_MAX} bytes"
+                ))),
+            };
         }
-        let numeric = text.replacen("localhost:", "127.0.0.1:", 1);
-        let every = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
-        every.unwrap_or(numeric).parse().map(Self::Tcp).map_err(|_| wrong())
+        let all_interfaces = text.strip_prefix(':').and_then(|port| port.parse().ok());
+        let tcp = match all_interfaces {
+            Some(port) => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+            None => text.parse().ok(),
+        };
+        tcp.map(Self::Tcp).ok_or_else(|| {
+            ConfigError::Text(format!(
+                "{text:?} is not an address: write an IP address and a port as in 127.0.0.1:9001 \
+                 or [::1]:9001, or :9001 for all interfaces, or unix:/path"
+            ))
+        })
     }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
-    }
-}
-
-impl TryFrom<String> for ListenAddress {
-    type Error = ConfigError;
-
-    fn try_from(text: String) -> Result<Self, ConfigError> {
-        text.parse()
-    }
-}
-
-impl From<ListenAddress> for String {
-    fn from(address: ListenAddress) -> Self {
-        address.to_string()
     }
 }

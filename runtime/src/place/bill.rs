@@ -1,86 +1,120 @@
-//! What memory a configuration allows a server to take.
+//! The most memory that a configuration allows, item by item.
 
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, ReactorChoice};
 
-/// One line of the bill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BillItem {
-    /// What it is for.
-    pub purpose: &'static str,
-    /// Bytes of one shard.
-    pub shard_bytes: usize,
-}
+/// A submission entry of io_uring, and the four completion entries that a ring has for each.
+const RING_ENTRY_BYTES: u64 = 64 + 4 * 16;
 
-/// The most memory that a configuration allows, by purpose.
+/// An entry of a provided-buffer ring.
+const RING_BUFFER_BYTES: u64 = 16;
+
+/// The most memory that a server may take, by purpose. Most of it is address space: pages are taken
+/// when they are first touched. As text it is a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryBill {
-    shards: usize,
+    shards: u64,
     items: Vec<BillItem>,
 }
 
-/// Bytes of an entry of the submission queue with its share of the completion queue, which is four
-/// times as long.
-const RING_ENTRY_BYTES: usize = 64 + 4 * 16;
-
-/// Bytes that the pool keeps beside each of its blocks of 128 bytes.
-const POOL_META_PART: usize = 8;
+/// One line of a bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BillItem {
+    /// What the memory is for.
+    pub what: &'static str,
+    /// Bytes of one shard, at most.
+    pub shard_bytes: u64,
+    /// Whether the bytes lie within the pool, so that they are counted with it already.
+    pub in_pool: bool,
+    /// What the figure is made of.
+    pub remark: String,
+}
 
 impl MemoryBill {
-    /// The bill of `shards` shards whose sessions take `session_bytes` each while they are idle.
+    /// The bill of `shards` shards whose sessions take `session_bytes` each, beside what the
+    /// reactor and the handler keep for them.
     #[must_use]
     pub fn of(config: &Config, shards: usize, session_bytes: usize) -> Self {
-        let item = |purpose, shard_bytes| BillItem { purpose, shard_bytes };
-        let pool = config.memory.pool_bytes;
-        let items = vec![
-            item("ring", config.uring.entries as usize * RING_ENTRY_BYTES),
-            item(
-                "receive buffers (of the pool, in use from the start)",
-                config.memory.buffers * config.memory.buffer_bytes,
+        let (limits, memory) = (&config.limits, &config.memory);
+        let pool = memory.pool_bytes as u64;
+        let buffers = (memory.buffers as u64).saturating_mul(memory.buffer_bytes as u64);
+        let sessions = limits.connections_max as u64;
+        let outbox = config.websocket.outbox_max_bytes as u64;
+        let counted =
+            |what, shard_bytes, remark| BillItem { what, shard_bytes, in_pool: false, remark };
+        let pooled = |what, bytes: u64, remark| BillItem {
+            what,
+            shard_bytes: bytes.min(pool),
+            in_pool: true,
+            remark,
+        };
+        let mut items = vec![
+            counted("pool", pool, "address space, taken as it is touched".to_owned()),
+            pooled(
+                "receive buffers",
+                buffers,
+                format!("{} x {}", memory.buffers, Bytes(memory.buffer_bytes as u64)),
             ),
-            item(
-                "rest of the pool (messages and outboxes, as touched)",
-                pool + pool / POOL_META_PART - config.memory.buffers * config.memory.buffer_bytes,
+            pooled(
+                "outboxes",
+                sessions.saturating_mul(outbox).min(pool.saturating_sub(buffers)),
+                format!("{} a session, as far as the pool reaches", Bytes(outbox)),
             ),
-            item("sessions (all connections)", config.limits.connections_max * session_bytes),
+            counted(
+                "sessions",
+                sessions.saturating_mul(session_bytes as u64),
+                format!("{sessions} x {}", Bytes(session_bytes as u64)),
+            ),
         ];
-        Self { shards, items }
+        if config.server.reactor != ReactorChoice::Epoll {
+            let entries = u64::from(config.uring.entries);
+            let bytes = entries * RING_ENTRY_BYTES + memory.buffers as u64 * RING_BUFFER_BYTES;
+            items.push(counted("ring", bytes, format!("{entries} entries")));
+        }
+        Self { shards: shards as u64, items }
     }
 
-    /// The lines.
+    /// Its lines.
     #[must_use]
     pub fn items(&self) -> &[BillItem] {
         &self.items
     }
 
-    /// The most bytes of all shards together.
+    /// All shards together, in bytes.
     #[must_use]
-    pub fn total_bytes(&self) -> usize {
-        self.shards * self.items.iter().map(|item| item.shard_bytes).sum::<usize>()
+    pub fn total_bytes(&self) -> u64 {
+        let counted = self.items.iter().filter(|item| !item.in_pool);
+        let shard = counted.fold(0_u64, |sum, item| sum.saturating_add(item.shard_bytes));
+        shard.saturating_mul(self.shards)
     }
 }
 
 impl fmt::Display for MemoryBill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  memory at the most:")?;
-        for BillItem { purpose, shard_bytes } in &self.items {
-            writeln!(f, "    {:>10}  {purpose}, per shard", Bytes(*shard_bytes))?;
+        writeln!(f, "memory of a shard, at most:")?;
+        for BillItem { what, shard_bytes, in_pool, remark } in &self.items {
+            let size = Bytes(*shard_bytes).to_string();
+            let within = if *in_pool { "in the pool: " } else { "" };
+            writeln!(f, "  {what:<16}{size:>12}  {within}{remark}")?;
         }
-        write!(f, "    {:>10}  in all", Bytes(self.total_bytes()))
+        let total = Bytes(self.total_bytes()).to_string();
+        let shards = self.shards;
+        write!(f, "  {:<16}{total:>12}  {shards} x all that is not in the pool", "total")
     }
 }
 
-/// A number of bytes for people.
-struct Bytes(usize);
+/// A size for people: at most one decimal, in the largest unit that it fills.
+struct Bytes(u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = self.0 as f64 / f64::from(1 << 20);
-        f.pad(&if mib < 1024.0 {
-            format!("{mib:.1} MiB")
-        } else {
-            format!("{:.1} GiB", mib / 1024.0)
-        })
+        const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let unit = UNITS.into_iter().find(|(shift, _)| self.0 >> shift > 0);
+        let Some((shift, unit)) = unit else { return write!(f, "{} B", self.0) };
+        let size = self.0 as f64 / (1_u64 << shift) as f64;
+        let decimals = usize::from(!self.0.is_multiple_of(1 << shift));
+        write!(f, "{size:.decimals$} {unit}")
     }
 }

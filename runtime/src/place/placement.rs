@@ -1,9 +1,10 @@
-//! Which CPUs get a shard.
+//! From what is asked for and what is there to one CPU per shard.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::topology::{Cpu, Topology};
-use crate::config::{Config, ConfigError, CpuList, ShardCount};
+use crate::config::{Config, ConfigError, CpuList, ShardCount, format_list};
 
 /// Where a shard runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,109 +13,184 @@ pub struct ShardPlace {
     pub shard: u16,
     /// Its CPU.
     pub cpu: usize,
-    /// The NUMA node of that CPU, if it is known.
+    /// The NUMA node that its memory comes from, if it is known: that of its CPU, or the nearest
+    /// one with memory.
     pub node: Option<u32>,
 }
 
-/// One shard per chosen CPU.
+/// The shards of a server, each with its CPU.
+///
+/// Every CPU that may be used gets a shard. Where there are to be fewer shards than CPUs, a core
+/// of its own comes first, before the second thread of any core, as two threads of a core share
+/// what a busy shard needs whole; then one NUMA node is filled before the next (that with the most
+/// cores first), and in it one third-level cache before the next, as letters between shards and the
+/// memory they share are cheapest there. Shards are numbered along nodes and CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     shards: Vec<ShardPlace>,
-    /// How the CPUs were found, for the report.
-    why: String,
+    notes: Vec<String>,
 }
 
 impl Placement {
     /// Chooses the CPUs.
     ///
-    /// `auto` means those that this process may use (affinity mask, cpuset), at most as many as
-    /// its quota is worth. Where fewer shards than CPUs are wanted, one node is filled before the
-    /// next (sessions that talk to each other stay near), and every core gets one shard before any
-    /// gets a second on its other hardware thread.
-    ///
     /// # Errors
-    /// A CPU or a node is named that this process may not use, or there are fewer CPUs than
-    /// shards.
+    /// CPUs or a node are asked for that are not there or that this process may not use, or more
+    /// shards than CPUs.
     pub fn plan(config: &Config, topology: &Topology) -> Result<Self, ConfigError> {
-        let server = &config.server;
-        let mut cpus = match &server.cpus {
-            CpuList::Auto => topology.cpus.clone(),
-            CpuList::Exactly(wanted) => chosen(topology, wanted)?,
-        };
-        if server.numa_node >= 0 {
-            let node = u32::try_from(server.numa_node).ok();
-            cpus.retain(|cpu| cpu.node == node);
-            if cpus.is_empty() {
-                return Err(ConfigError::Placement(format!(
-                    "server.numa_node is {}, but this process may use no CPU of that node: it may \
-                     use {}",
-                    server.numa_node,
-                    names(&topology.cpus)
-                )));
-            }
-        }
-        let auto = server.cpus == CpuList::Auto;
-        let quota = topology.quota.filter(|quota| auto && *quota < cpus.len());
-        let count = match server.shards {
-            ShardCount::Auto => quota.unwrap_or(cpus.len()),
-            ShardCount::Exactly(count) => usize::from(count),
-        };
-        if count > cpus.len() || count == 0 {
-            return Err(ConfigError::Placement(format!(
-                "server.shards is {count}, but there are {} CPUs to place them on ({}): ask for \
-                 fewer shards, or name more CPUs in server.cpus",
-                cpus.len(),
-                names(&cpus)
-            )));
-        }
-        sort(&mut cpus);
-        cpus.truncate(count);
-        let shards = (0..).zip(cpus).map(|(shard, Cpu { id, node, .. })| ShardPlace {
-            shard,
-            cpu: id,
-            node,
-        });
-        let why = match (&server.cpus, quota) {
-            (CpuList::Auto, Some(quota)) => format!("{quota} CPUs by the quota of the cgroup"),
-            (CpuList::Auto, None) => "the CPUs that this process may use".to_owned(),
-            (CpuList::Exactly(_), _) => "server.cpus".to_owned(),
-        };
-        Ok(Self { shards: shards.collect(), why })
+        let candidates = candidates(config, topology)?;
+        let (count, notes) = count(config, topology, &candidates)?;
+        let shards = (0..)
+            .zip(choose(&candidates, count))
+            .map(|(shard, cpu)| ShardPlace { shard, cpu: cpu.id, node: cpu.memory_node })
+            .collect();
+        Ok(Self { shards, notes })
     }
 
-    /// The shards, by their numbers.
+    /// The shards, by their number.
     #[must_use]
     pub fn shards(&self) -> &[ShardPlace] {
         &self.shards
     }
 
-    /// How the CPUs were found.
+    /// What the operator should know of how they were chosen, in a sentence each.
     #[must_use]
-    pub fn why(&self) -> &str {
-        &self.why
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
-fn chosen(topology: &Topology, wanted: &BTreeSet<usize>) -> Result<Vec<Cpu>, ConfigError> {
-    let find = |id: &usize| topology.cpus.iter().find(|cpu| cpu.id == *id).cloned().ok_or(*id);
-    wanted.iter().map(find).collect::<Result<_, _>>().map_err(|missing| {
-        ConfigError::Placement(format!(
-            "server.cpus names CPU {missing}, which this process may not use: it may use {}",
-            names(&topology.cpus)
-        ))
-    })
-}
-
-/// Node by node; in a node the first threads of all cores, then the second ones.
-fn sort(cpus: &mut [Cpu]) {
-    let threads_before = |cpu: &Cpu, all: &[Cpu]| {
-        all.iter().filter(|other| other.core == cpu.core && other.id < cpu.id).count()
+/// The CPUs that may get a shard, ascending.
+fn candidates(config: &Config, topology: &Topology) -> Result<Vec<Cpu>, ConfigError> {
+    let usable = topology.usable();
+    let wanted = match &config.server.cpus {
+        CpuList::Auto => usable,
+        CpuList::Exactly(list) => named(list, topology, &usable)?,
     };
-    let all = cpus.to_vec();
-    cpus.sort_by_key(|cpu| (cpu.node, threads_before(cpu, &all), cpu.id));
+    let Ok(node) = u32::try_from(config.server.numa_node) else {
+        return if wanted.is_empty() { Err(no_cpu(topology)) } else { Ok(wanted) };
+    };
+    if !topology.nodes.contains(&(node as usize)) {
+        let nodes = match format_list(&topology.nodes) {
+            none if none.is_empty() => "no NUMA nodes".to_owned(),
+            nodes => format!("only {nodes}"),
+        };
+        return wrong(format!(
+            "`server.numa_node` is {node}, but this machine has {nodes}: name one of them, or -1"
+        ));
+    }
+    let (here, elsewhere): (Vec<Cpu>, Vec<Cpu>) =
+        wanted.into_iter().partition(|cpu| cpu.node == Some(node));
+    if here.is_empty() {
+        return wrong(format!(
+            "`server.numa_node` is {node}, but that node has no CPU that this server may use: name \
+             another, or -1"
+        ));
+    }
+    if !elsewhere.is_empty() && config.server.cpus != CpuList::Auto {
+        return wrong(format!(
+            "`server.cpus` names {}, not of `server.numa_node` {node}: remove them, or set it to -1",
+            format_list(&ids(&elsewhere))
+        ));
+    }
+    Ok(here)
 }
 
-fn names(cpus: &[Cpu]) -> String {
-    let ids: Vec<_> = cpus.iter().map(|cpu| cpu.id.to_string()).collect();
-    if ids.is_empty() { "none".to_owned() } else { ids.join(",") }
+/// The CPUs of an explicit list, if all of them are to be had.
+fn named(
+    list: &BTreeSet<usize>,
+    topology: &Topology,
+    usable: &[Cpu],
+) -> Result<Vec<Cpu>, ConfigError> {
+    let usable_ids = ids(usable);
+    let refused: BTreeSet<usize> = list.difference(&usable_ids).copied().collect();
+    if refused.is_empty() {
+        return Ok(usable.iter().filter(|cpu| list.contains(&cpu.id)).copied().collect());
+    }
+    let online = ids(&topology.cpus);
+    let absent: BTreeSet<usize> = refused.difference(&online).copied().collect();
+    let masked: BTreeSet<usize> = refused.difference(&topology.affinity).copied().collect();
+    let (cpus, why) = if !absent.is_empty() {
+        (absent, "not online on this machine")
+    } else if !masked.is_empty() {
+        (masked, "outside the affinity mask of this process (taskset)")
+    } else {
+        (refused, "outside the cpuset of its control group (container)")
+    };
+    wrong(format!(
+        "`server.cpus` names {}, {why}: name some of {}, or \"auto\"",
+        format_list(&cpus),
+        format_list(&usable_ids)
+    ))
+}
+
+/// How many shards, and what is to be said of that.
+fn count(
+    config: &Config,
+    topology: &Topology,
+    candidates: &[Cpu],
+) -> Result<(usize, Vec<String>), ConfigError> {
+    let cpus = candidates.len();
+    let allowed = topology.quota.map_or(cpus, |quota| quota.cpus().min(cpus));
+    let is_auto = config.server.cpus == CpuList::Auto;
+    let bound = if is_auto { allowed } else { cpus };
+    let count = match config.server.shards {
+        ShardCount::Auto => bound,
+        ShardCount::Exactly(count) => usize::from(count),
+    };
+    let quota = match topology.quota {
+        Some(quota) if allowed < cpus => format!(" (the CPU quota is {quota})"),
+        _ => String::new(),
+    };
+    if count > bound {
+        let advice = if bound < cpus { ", or name the CPUs in `server.cpus`" } else { "" };
+        return wrong(format!(
+            "`server.shards` is {count}, but there are CPUs for {bound}{quota}: lower it{advice}"
+        ));
+    }
+    let mut notes = Vec::new();
+    if count > allowed {
+        notes.push(format!(
+            "{count} shards are more than the CPU quota has time for{quota}: they will be throttled"
+        ));
+    } else if bound < cpus && count == bound {
+        notes.push(format!("{bound} of {cpus} CPUs have a shard{quota}"));
+    }
+    Ok((count, notes))
+}
+
+/// The best `count` of them, in the order of the shards.
+fn choose(candidates: &[Cpu], count: usize) -> Vec<Cpu> {
+    let mut cores_of_node: BTreeMap<Option<u32>, BTreeSet<usize>> = BTreeMap::new();
+    let mut threads_of_core: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut ranked = Vec::new();
+    for cpu in candidates {
+        cores_of_node.entry(cpu.node).or_default().insert(cpu.core);
+        let thread = threads_of_core.entry(cpu.core).or_default();
+        ranked.push((*thread, *cpu));
+        *thread += 1;
+    }
+    ranked.sort_by_key(|(thread, cpu)| {
+        let cores = cores_of_node[&cpu.node].len();
+        (*thread, Reverse(cores), cpu.node, cpu.l3, cpu.id)
+    });
+    let mut chosen: Vec<Cpu> = ranked.into_iter().take(count).map(|(_, cpu)| cpu).collect();
+    chosen.sort_by_key(|cpu| (cpu.node, cpu.id));
+    chosen
+}
+
+fn ids(cpus: &[Cpu]) -> BTreeSet<usize> {
+    cpus.iter().map(|cpu| cpu.id).collect()
+}
+
+fn no_cpu(topology: &Topology) -> ConfigError {
+    let cpuset = topology.cpuset.as_ref().map_or_else(|| "none".to_owned(), format_list);
+    ConfigError::Placement(format!(
+        "there is no CPU for this process: its affinity mask is {}, its cpuset {cpuset}: widen them",
+        format_list(&topology.affinity)
+    ))
+}
+
+fn wrong<T>(problem: String) -> Result<T, ConfigError> {
+    Err(ConfigError::Placement(problem))
 }

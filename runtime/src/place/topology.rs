@@ -1,162 +1,174 @@
-//! What the machine is made of, and what of it this process may use.
+//! The shape of the machine, as far as this process may use it.
 //!
-//! Read from `/sys`, `/proc` and the cgroup file system under a root that tests replace by trees of
-//! other machines. What cannot be read is not there: the worst outcome is one node of CPUs that
-//! have no siblings.
+//! Comes in: a root directory under which `sys/` and `proc/` lie, so that a directory of a few
+//! files can stand for any machine. Goes out: a [`Topology`]. What is missing is left out, never
+//! guessed: a machine without `/sys` has CPUs and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use super::cgroup::{self, Quota};
 use crate::config::parse_list;
 
-/// One CPU that this process may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+const CPUS: &str = "sys/devices/system/cpu";
+const NODES: &str = "sys/devices/system/node";
+
+/// Cache descriptions that are looked at per CPU; machines have four or five.
+const CACHES_MAX: usize = 16;
+
+/// The CPUs of a machine and what this process may do with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// The CPUs that are online, ascending.
+    pub cpus: Vec<Cpu>,
+    /// The CPUs in the affinity mask of this thread, which the shards inherit.
+    pub affinity: BTreeSet<usize>,
+    /// The CPUs of the cgroup's cpuset, if it has one.
+    pub cpuset: Option<BTreeSet<usize>>,
+    /// How much CPU time the cgroup allows, if it limits it.
+    pub quota: Option<Quota>,
+    /// The NUMA nodes that are online, with or without CPUs; empty if the kernel knows none.
+    pub nodes: BTreeSet<usize>,
+}
+
+/// A CPU: what the kernel schedules on, one thread of a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpu {
     /// Its number.
     pub id: usize,
-    /// Its NUMA node, if the machine tells.
-    pub node: Option<u32>,
-    /// The lowest number of the hardware threads of its core: the same for siblings.
+    /// The lowest number of a CPU of the same core (SMT siblings).
     pub core: usize,
-    /// The lowest number of the CPUs that share its last-level cache.
-    pub cache: usize,
-}
-
-/// The CPUs that this process may use, and how much of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topology {
-    /// Online, in the affinity mask and in the cpuset, by their numbers.
-    pub cpus: Vec<Cpu>,
-    /// CPUs' worth of time that the CFS quota grants, rounded up; `None`: no quota.
-    pub quota: Option<usize>,
-    /// NUMA nodes that memory may come from; empty if the machine does not tell.
-    pub memory_nodes: BTreeSet<u32>,
+    /// The lowest number of a CPU with the same third-level cache, if it has one.
+    pub l3: Option<usize>,
+    /// Its NUMA node, if it is known.
+    pub node: Option<u32>,
+    /// The nearest NUMA node that has memory which this process may use; mostly its own.
+    pub memory_node: Option<u32>,
 }
 
 impl Topology {
     /// This machine.
     #[must_use]
     pub fn detect() -> Self {
-        Self::read(Path::new("/"))
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::read(Path::new("/"), cpus)
     }
 
-    /// The machine whose `/sys` and `/proc` lie under `root`.
+    /// The machine that is described under `root`. Where nothing tells which CPUs there are, there
+    /// are `fallback_cpus`.
     #[must_use]
-    pub fn read(root: &Path) -> Self {
-        let tree = Tree { root: root.to_owned() };
-        let status = tree.text("proc/self/status").unwrap_or_default();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            parse_list(line.trim_start_matches(':')).ok()
-        };
-        let groups = tree.cgroups();
-        let mut allowed = tree.list("sys/devices/system/cpu/online").unwrap_or_else(fallback_cpus);
-        let masks = [field("Cpus_allowed_list"), tree.nearest_cpuset(&groups)];
-        for mask in masks.into_iter().flatten() {
-            allowed.retain(|cpu| mask.contains(cpu));
+    pub fn read(root: &Path, fallback_cpus: usize) -> Self {
+        let files = Files { root: root.to_owned() };
+        let status = files.text("proc/thread-self/status").unwrap_or_default();
+        let affinity = status_list(&status, "Cpus_allowed_list");
+        let online = files
+            .list(format!("{CPUS}/online"))
+            .or_else(|| affinity.clone())
+            .unwrap_or_else(|| (0..fallback_cpus).collect());
+        let nodes = Nodes::read(&files, status_list(&status, "Mems_allowed_list"));
+        let (cpuset, quota) = cgroup::limits(&files);
+        Self {
+            cpus: online.iter().map(|id| nodes.locate(files.cpu(*id))).collect(),
+            affinity: affinity.unwrap_or(online),
+            cpuset,
+            quota,
+            nodes: nodes.online,
         }
-        let nodes = tree.nodes();
-        let cpus = allowed.into_iter().map(|id| tree.cpu(id, &nodes)).collect();
-        let memory_nodes = field("Mems_allowed_list").unwrap_or_default();
-        let memory_nodes = memory_nodes.into_iter().filter_map(|node| u32::try_from(node).ok());
-        Self { cpus, quota: tree.smallest_quota(&groups), memory_nodes: memory_nodes.collect() }
+    }
+
+    /// The CPUs that are online and that both affinity mask and cpuset let this process use.
+    #[must_use]
+    pub fn usable(&self) -> Vec<Cpu> {
+        let in_cpuset = |id| self.cpuset.as_ref().is_none_or(|cpuset| cpuset.contains(&id));
+        let usable = |cpu: &&Cpu| self.affinity.contains(&cpu.id) && in_cpuset(cpu.id);
+        self.cpus.iter().filter(usable).copied().collect()
     }
 }
 
-fn fallback_cpus() -> BTreeSet<usize> {
-    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (0..count).collect()
-}
-
-struct Tree {
+/// The files under a root.
+pub(super) struct Files {
     root: PathBuf,
 }
 
-impl Tree {
-    fn text(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.root.join(path)).ok()
+impl Files {
+    /// The text of a file, trimmed; `None` if it cannot be read.
+    pub(super) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
+        let text = fs::read_to_string(self.root.join(path)).ok()?;
+        Some(text.trim().to_owned())
     }
 
-    fn list(&self, path: &str) -> Option<BTreeSet<usize>> {
-        parse_list(&self.text(path)?).ok()
+    pub(super) fn number<N: FromStr>(&self, path: impl AsRef<Path>) -> Option<N> {
+        self.text(path)?.parse().ok()
     }
 
-    /// The nodes with the CPUs of each.
-    fn nodes(&self) -> Vec<(u32, BTreeSet<usize>)> {
-        let online = self.list("sys/devices/system/node/online").unwrap_or_default();
-        let cpus = |node: usize| {
-            let path = format!("sys/devices/system/node/node{node}/cpulist");
-            Some((u32::try_from(node).ok()?, self.list(&path)?))
+    pub(super) fn list(&self, path: impl AsRef<Path>) -> Option<BTreeSet<usize>> {
+        parse_list(&self.text(path)?)
+    }
+
+    /// A CPU without its node.
+    fn cpu(&self, id: usize) -> Cpu {
+        let cpu = format!("{CPUS}/cpu{id}");
+        let siblings = self.list(format!("{cpu}/topology/thread_siblings_list"));
+        let level = |index: &usize| self.number::<u32>(format!("{cpu}/cache/index{index}/level"));
+        let l3 = (0..CACHES_MAX)
+            .take_while(|index| level(index).is_some())
+            .find(|index| level(index) == Some(3))
+            .and_then(|index| self.list(format!("{cpu}/cache/index{index}/shared_cpu_list")))
+            .and_then(|sharing| sharing.first().copied());
+        let core = siblings.and_then(|siblings| siblings.first().copied()).unwrap_or(id);
+        Cpu { id, core, l3, node: None, memory_node: None }
+    }
+}
+
+/// The NUMA nodes, as the CPUs see them.
+struct Nodes {
+    online: BTreeSet<usize>,
+    /// The node of each CPU that has one.
+    of_cpu: BTreeMap<usize, u32>,
+    /// The node whose memory each node should use.
+    memory: BTreeMap<u32, u32>,
+}
+
+impl Nodes {
+    fn read(files: &Files, allowed: Option<BTreeSet<usize>>) -> Self {
+        let online = files.list(format!("{NODES}/online")).unwrap_or_default();
+        let has_memory =
+            files.list(format!("{NODES}/has_memory")).unwrap_or_else(|| online.clone());
+        let usable = |node: &usize| {
+            has_memory.contains(node)
+                && allowed.as_ref().is_none_or(|allowed| allowed.contains(node))
         };
-        online.into_iter().filter_map(cpus).collect()
-    }
-
-    fn cpu(&self, id: usize, nodes: &[(u32, BTreeSet<usize>)]) -> Cpu {
-        let base = format!("sys/devices/system/cpu/cpu{id}");
-        let lowest = |path: String| self.list(&path).and_then(|list| list.first().copied());
-        let core = lowest(format!("{base}/topology/thread_siblings_list")).unwrap_or(id);
-        let caches = (0..=4).rev();
-        let cache = caches
-            .filter_map(|index| lowest(format!("{base}/cache/index{index}/shared_cpu_list")))
-            .next();
-        let node = nodes.iter().find(|(_, cpus)| cpus.contains(&id)).map(|(node, _)| *node);
-        Cpu { id, node, core, cache: cache.unwrap_or(core) }
-    }
-
-    /// The directories of this process' cgroup and of those above it, innermost first: of the
-    /// second version, or of both hierarchies of the first that concern CPUs.
-    fn cgroups(&self) -> Vec<String> {
-        let mut directories = Vec::new();
-        for line in self.text("proc/self/cgroup").unwrap_or_default().lines() {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-            let mounts: &[&str] = match controllers {
-                "" => &["sys/fs/cgroup"],
-                _ if controllers.split(',').any(|name| name == "cpu") => {
-                    &["sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"]
-                }
-                _ if controllers.split(',').any(|name| name == "cpuset") => {
-                    &["sys/fs/cgroup/cpuset"]
-                }
-                _ => &[],
-            };
-            for mount in mounts {
-                let mut path = path.trim_matches('/');
-                loop {
-                    let slash = if path.is_empty() { "" } else { "/" };
-                    directories.push(format!("{mount}{slash}{path}"));
-                    let Some((parent, _)) = path.rsplit_once('/') else { break };
-                    path = parent;
-                }
-                // In a container the path may be the host's, and the mount its own group.
-                directories.push((*mount).to_owned());
-            }
+        let mut of_cpu = BTreeMap::new();
+        let mut memory = BTreeMap::new();
+        for node in &online {
+            let number = *node as u32;
+            let cpus = files.list(format!("{NODES}/node{node}/cpulist")).unwrap_or_default();
+            of_cpu.extend(cpus.into_iter().map(|cpu| (cpu, number)));
+            let distances = files.text(format!("{NODES}/node{node}/distance")).unwrap_or_default();
+            let distances = distances.split_whitespace().map(|text| text.parse().ok());
+            // One distance per node that is online, in their order; an unknown one is the farthest.
+            let distances = distances.chain(std::iter::repeat(None));
+            let nearest = online
+                .iter()
+                .zip(distances)
+                .filter(|(other, _)| usable(other))
+                .min_by_key(|(other, distance)| (*other != node, distance.unwrap_or(u32::MAX)));
+            memory.extend(nearest.map(|(other, _)| (number, *other as u32)));
         }
-        directories
+        Self { online, of_cpu, memory }
     }
 
-    fn nearest_cpuset(&self, groups: &[String]) -> Option<BTreeSet<usize>> {
-        let names = ["cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"];
-        let files = groups.iter().flat_map(|group| names.map(|name| format!("{group}/{name}")));
-        files.filter_map(|file| self.list(&file)).find(|cpus| !cpus.is_empty())
+    fn locate(&self, cpu: Cpu) -> Cpu {
+        let node = self.of_cpu.get(&cpu.id).copied();
+        let memory_node = node.and_then(|node| self.memory.get(&node).copied());
+        Cpu { node, memory_node, ..cpu }
     }
+}
 
-    /// A quota of any group above counts: the smallest is the one that is felt.
-    fn smallest_quota(&self, groups: &[String]) -> Option<usize> {
-        let cpus = |quota: &str, period: &str| {
-            let (quota, period) = (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?);
-            let cpus = usize::try_from(quota.div_ceil(period.max(1))).ok()?;
-            Some(cpus.max(1))
-        };
-        let of_group = |group: &String| {
-            if let Some(text) = self.text(&format!("{group}/cpu.max")) {
-                let (quota, period) = text.trim().split_once(' ')?;
-                return cpus(quota, period);
-            }
-            let quota = self.text(&format!("{group}/cpu.cfs_quota_us"))?;
-            let period = self.text(&format!("{group}/cpu.cfs_period_us"))?;
-            cpus(quota.trim(), period.trim())
-        };
-        groups.iter().filter_map(of_group).min()
-    }
+/// The list of a line of `/proc/self/status`.
+fn status_list(status: &str, name: &str) -> Option<BTreeSet<usize>> {
+    let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.to_owned());
+    parse_list(&status.lines().find_map(value)?)
 }

@@ -19,6 +19,8 @@ mod route;
 mod session;
 mod settings;
 mod timers;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod websocket;
 
@@ -41,7 +43,7 @@ pub use request::{Request, UpgradeToken};
 pub use session::{Sent, Session, SessionId, WebSocketConn};
 
 pub(crate) use handshake::{Paths, PlainHandler};
-pub(crate) use mailbox::{Letter, Letters, MAILBOX_LETTERS};
+pub(crate) use mailbox::{Letter, MAILBOX_LETTERS};
 pub(crate) use route::Route;
 pub(crate) use settings::Settings;
 pub(crate) use turn::{Parts, Turn};
@@ -96,6 +98,8 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
+    /// Turns of the loop.
+    pub turns: u64,
     /// Connections taken from the listeners.
     pub accepted: u64,
     /// Sessions opened: upgrades accepted, and raw connections.

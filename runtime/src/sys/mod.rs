@@ -1,17 +1,23 @@
-//! The system calls that are neither a reactor's nor memory's: listening, signals, limits.
+//! The few system calls beside the reactors': listening sockets, signals, limits, randomness.
 //!
-//! The only unsafe code of the runtime outside of the reactors.
+//! Comes in: what the control thread wants of the system before, while and after the shards run.
+//! Goes out: sockets, signals, and errors that say what to do. Nothing here is on the way of the
+//! data.
 
+#[cfg(target_os = "linux")]
 pub mod limits;
+#[cfg(target_os = "linux")]
 pub mod listen;
+#[cfg(target_os = "linux")]
 pub mod signals;
 
-/// Eight bytes of randomness from the system, for seeds.
+use std::hash::{BuildHasher, RandomState};
+
+/// 8 bytes that nobody can foretell, to seed a generator with; not for keys.
+///
+/// The standard library keys its hashers with randomness of the system (`getrandom(2)` on Linux),
+/// so one of them, hashing nothing, is a way to it on every system.
 #[must_use]
 pub fn entropy() -> u64 {
-    let mut bytes = [0; 8];
-    // SAFETY: `bytes` has the length that is said and lives through the call.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    assert_eq!(got, 8, "getrandom never gives less than eight bytes once the system is up");
-    u64::from_ne_bytes(bytes)
+    RandomState::new().hash_one(())
 }

@@ -97,7 +97,7 @@ fn pings_of_a_peer_that_does_not_read_cost_bounded_memory(
 ) {
     let server = start(
         reactor,
-        |config| config.websocket.overhead_budget_bytes = u32::MAX,
+        |config| config.websocket.overhead_budget_bytes = 1 << 30,
         |server| server.websocket("/", |_| Echo),
     );
     let mut client = Client::open(&server, "/");

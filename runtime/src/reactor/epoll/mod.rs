@@ -48,6 +48,14 @@ pub struct EpollConfig {
     pub pool: Arena,
 }
 
+impl EpollConfig {
+    /// 64 buffers of 64 KiB from this pool, and at most 65,536 sockets.
+    #[must_use]
+    pub const fn new(pool: Arena) -> Self {
+        Self { buffers: 64, buffer_bytes: 64 << 10, sockets_max: 65_536, pool }
+    }
+}
+
 /// The [`Reactor`] over `epoll_wait`, `recv` and `sendmsg`.
 pub struct Epoll {
     kernel: Kernel,
