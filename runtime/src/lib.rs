@@ -34,6 +34,7 @@
 pub mod config;
 pub mod place;
 pub mod reactor;
+pub mod server;
 pub mod shard;
 #[allow(unsafe_code)]
 pub mod sys;
@@ -43,6 +44,7 @@ mod time;
 pub use hioload_pools as pools;
 pub use hioload_protocol::http::Response;
 pub use hioload_protocol::ws::{CloseCode, MessageKind};
+pub use server::{Running, Server, ServerBuilder, StartError};
 pub use shard::{
     Closed, Handler, MailboxFull, Message, RawHandler, Request, Sent, Session, SessionId, Shard,
     ShardHandle, Upgrade, UpgradeToken,

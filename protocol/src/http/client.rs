@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::head::is_authority;
 use super::parse::{self, Parsed};
 use super::token::{InvalidHeader, check_header, check_value, is_token, list, write_header};
+use super::websocket::is_key;
 use super::{HeadLimits, Refusal, accept_key};
 
 /// What a client asks for.
@@ -131,10 +132,9 @@ impl<'a> Handshake<'a> {
     fn check(&self) -> Result<(), InvalidHeader> {
         let target_is_good = self.target.starts_with('/')
             && self.target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-        if !is_authority(self.host) || !target_is_good {
+        if !is_authority(self.host) || !target_is_good || !is_key(self.key) {
             return Err(InvalidHeader::Value);
         }
-        check_value(self.key)?;
         check_value(self.origin.unwrap_or_default())?;
         for (at, name) in self.subprotocols.iter().enumerate() {
             // Section 4.1: tokens, and all different.

@@ -9,15 +9,8 @@ use super::token::list;
 use super::{HeadLimits, Refusal, WebSocketRequest};
 
 /// Fields that must not come twice, because two readers might each believe another one.
-const SINGLE: [&str; 7] = [
-    "Host",
-    "Origin",
-    "Upgrade",
-    "Content-Length",
-    "Sec-WebSocket-Key",
-    "Sec-WebSocket-Version",
-    "Content-Type",
-];
+const SINGLE: [&str; 6] =
+    ["Host", "Origin", "Upgrade", "Content-Length", "Sec-WebSocket-Key", "Sec-WebSocket-Version"];
 
 /// The parsed head of a GET or HEAD request in HTTP/1.1.
 ///

@@ -25,7 +25,7 @@ pub(super) fn request<'a>(
 ) -> Result<Parsed<'a, RequestLine<'a>>, Refusal> {
     let bytes = whole(bytes, limits)?;
     let mut table = [EMPTY_HEADER; HeadLimits::HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut table[..limits.headers_max()]);
+    let mut request = httparse::Request::new(&mut table[..limits.fields_max()]);
     match request.parse(bytes) {
         Ok(Status::Complete(len)) if len == bytes.len() => {}
         Ok(_) => return Err(Refusal::bad("the head does not end where it should")),
@@ -45,7 +45,7 @@ pub(super) fn response<'a>(
 ) -> Result<Parsed<'a, u16>, Refusal> {
     let bytes = whole(bytes, limits)?;
     let mut table = [EMPTY_HEADER; HeadLimits::HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut table[..limits.headers_max()]);
+    let mut response = httparse::Response::new(&mut table[..limits.fields_max()]);
     match response.parse(bytes) {
         Ok(Status::Complete(len)) if len == bytes.len() => {}
         Ok(_) => return Err(Refusal::bad("the head does not end where it should")),

@@ -12,11 +12,11 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// What [`headers_max`](Self::headers_max) is cut to: the parser's table on the stack has this
-    /// many entries (4 KiB).
+    /// What the field `headers_max` is cut to: the parser's table on the stack has this many
+    /// entries (4 KiB).
     pub const HEADERS_MAX: usize = 128;
 
-    pub(super) fn headers_max(&self) -> usize {
+    pub(super) fn fields_max(&self) -> usize {
         self.headers_max.min(Self::HEADERS_MAX)
     }
 }
@@ -119,7 +119,7 @@ impl HeadScanner {
     fn end_line(&mut self, limits: &HeadLimits) -> Result<(), Refusal> {
         self.lines += 1;
         // The first line is the request line.
-        if usize::from(self.lines) > limits.headers_max() + 1 {
+        if usize::from(self.lines) > limits.fields_max() + 1 {
             return Err(Refusal::TOO_MANY_HEADERS);
         }
         Ok(())

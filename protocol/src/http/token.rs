@@ -7,8 +7,9 @@ pub enum InvalidHeader {
     /// The name, or a value that must be one, is not a token.
     #[error("a header name or subprotocol is not a token (RFC 9110 section 5.6.2)")]
     NotAToken,
-    /// The value has control characters, or white space around it.
-    #[error("a header value has control characters in it or white space around it")]
+    /// The value has control characters or white space around it, or is none that this header
+    /// can have (a host, a request target, a key).
+    #[error("a header value or the request target is malformed")]
     Value,
     /// The field frames the message or belongs to the handshake, so it is set for you.
     #[error("the header is set by the handshake or by the framing of the message itself")]

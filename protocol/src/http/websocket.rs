@@ -96,7 +96,8 @@ fn subprotocols<'a>(head: &Head<'a>) -> Result<Vec<&'a str>, Refusal> {
     Ok(offered)
 }
 
-fn is_key(key: &str) -> bool {
+/// Whether `key` is 16 bytes in base64, in its only spelling.
+pub(super) fn is_key(key: &str) -> bool {
     let mut nonce = [0; NONCE_BYTES + 2]; // 24 characters could be 18 bytes
     key.len() == KEY_LEN && STANDARD.decode_slice(key, &mut nonce) == Ok(NONCE_BYTES)
 }

@@ -5,7 +5,7 @@
 
 use super::assembly::Assembly;
 use super::event::{Body, Control, Event, Message};
-use super::frame::{self, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header};
+use super::frame::{self, HEADER_BYTES_MAX, Header};
 use super::mask::{mask, rotated};
 use super::overhead::Overhead;
 use super::utf8::{self, Incremental};
@@ -458,7 +458,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         if count > 0 {
             if self.control.is_none() {
                 self.control_len = frame.remaining as u8; // at most 125, see `begin`
-                self.control = env.memory.acquire(frame.remaining, CONTROL_BYTES_MAX);
+                self.control = env.memory.acquire(frame.remaining, frame.remaining);
             }
             let buffer = self.control.as_mut().ok_or(Violation::OutOfMemory)?.as_mut();
             let start = usize::from(self.control_len) - frame.remaining;

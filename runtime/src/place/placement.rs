@@ -28,7 +28,7 @@ pub struct ShardPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     shards: Vec<ShardPlace>,
-    notes: Vec<String>,
+    why: String,
 }
 
 impl Placement {
@@ -39,12 +39,12 @@ impl Placement {
     /// shards than CPUs.
     pub fn plan(config: &Config, topology: &Topology) -> Result<Self, ConfigError> {
         let candidates = candidates(config, topology)?;
-        let (count, notes) = count(config, topology, &candidates)?;
+        let (count, why) = count(config, topology, &candidates)?;
         let shards = (0..)
             .zip(choose(&candidates, count))
             .map(|(shard, cpu)| ShardPlace { shard, cpu: cpu.id, node: cpu.memory_node })
             .collect();
-        Ok(Self { shards, notes })
+        Ok(Self { shards, why })
     }
 
     /// The shards, by their number.
@@ -53,10 +53,10 @@ impl Placement {
         &self.shards
     }
 
-    /// What the operator should know of how they were chosen, in a sentence each.
+    /// Why it is these CPUs, for the report.
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn why(&self) -> &str {
+        &self.why
     }
 }
 
@@ -89,7 +89,8 @@ fn candidates(config: &Config, topology: &Topology) -> Result<Vec<Cpu>, ConfigEr
     }
     if !elsewhere.is_empty() && config.server.cpus != CpuList::Auto {
         return wrong(format!(
-            "`server.cpus` names {}, not of `server.numa_node` {node}: remove them, or set it to -1",
+            "`server.cpus` names {}, not of `server.numa_node` {node}: remove them, or set it to \
+             -1",
             format_list(&ids(&elsewhere))
         ));
     }
@@ -124,39 +125,35 @@ fn named(
     ))
 }
 
-/// How many shards, and what is to be said of that.
+/// How many shards, and why that many.
 fn count(
     config: &Config,
     topology: &Topology,
     candidates: &[Cpu],
-) -> Result<(usize, Vec<String>), ConfigError> {
+) -> Result<(usize, String), ConfigError> {
     let cpus = candidates.len();
     let allowed = topology.quota.map_or(cpus, |quota| quota.cpus().min(cpus));
-    let is_auto = config.server.cpus == CpuList::Auto;
-    let bound = if is_auto { allowed } else { cpus };
+    let (bound, whose) = match config.server.cpus {
+        CpuList::Auto => (allowed, "that this process may use"),
+        CpuList::Exactly(_) => (cpus, "of `server.cpus`"),
+    };
     let count = match config.server.shards {
         ShardCount::Auto => bound,
         ShardCount::Exactly(count) => usize::from(count),
     };
     let quota = match topology.quota {
-        Some(quota) if allowed < cpus => format!(" (the CPU quota is {quota})"),
+        Some(quota) if allowed < cpus => format!("; the CPU quota is {quota}"),
         _ => String::new(),
     };
     if count > bound {
         let advice = if bound < cpus { ", or name the CPUs in `server.cpus`" } else { "" };
         return wrong(format!(
-            "`server.shards` is {count}, but there are CPUs for {bound}{quota}: lower it{advice}"
+            "`server.shards` is {count}, but there are CPUs for {bound} ({cpus} {whose}{quota}): \
+             lower it{advice}"
         ));
     }
-    let mut notes = Vec::new();
-    if count > allowed {
-        notes.push(format!(
-            "{count} shards are more than the CPU quota has time for{quota}: they will be throttled"
-        ));
-    } else if bound < cpus && count == bound {
-        notes.push(format!("{bound} of {cpus} CPUs have a shard{quota}"));
-    }
-    Ok((count, notes))
+    let throttled = if count > allowed { ", so they will be throttled" } else { "" };
+    Ok((count, format!("on {count} of {cpus} CPUs {whose}{quota}{throttled}")))
 }
 
 /// The best `count` of them, in the order of the shards.
@@ -186,7 +183,8 @@ fn ids(cpus: &[Cpu]) -> BTreeSet<usize> {
 fn no_cpu(topology: &Topology) -> ConfigError {
     let cpuset = topology.cpuset.as_ref().map_or_else(|| "none".to_owned(), format_list);
     ConfigError::Placement(format!(
-        "there is no CPU for this process: its affinity mask is {}, its cpuset {cpuset}: widen them",
+        "there is no CPU for this process: its affinity mask is {}, its cpuset {cpuset}: \
+         widen them",
         format_list(&topology.affinity)
     ))
 }

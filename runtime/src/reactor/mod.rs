@@ -16,11 +16,14 @@ use hioload_pools::{Lease, Shared};
 
 use crate::Time;
 
+mod batch;
+mod buffers;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod epoll;
 mod handles;
 pub mod sim;
+mod sockets;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 pub mod uring;
@@ -29,7 +32,9 @@ mod waker;
 pub use handles::{Connection, Listener};
 pub use waker::Waker;
 
-/// The most completions that one [`Reactor::wait`] adds to a batch.
+/// The most completions that one [`Reactor::wait`] adds to a batch, but for
+/// [`Event::SendBlocked`]: every one of those comes with the wait that follows its send, however
+/// many there are.
 ///
 /// A bound on the work between two looks at the clock: 256 completions of a small echo are about
 /// a millisecond.
@@ -80,7 +85,9 @@ pub enum Receive {
     Pool,
     /// Straight into this lease, once: the next delivery of the socket is an
     /// [`Event::ReceivedInto`] with it, and then receiving is [`Receive::Paused`] until set again.
-    /// The lease must not be empty.
+    /// The lease must not be empty. Bytes that were on their way into the reactor's own buffers
+    /// already may come before it, as an [`Event::Received`]. If the peer ends instead, or the
+    /// socket fails, the lease goes back to its pool, at the latest with [`Event::Closed`].
     Into(Lease),
 }
 
@@ -164,6 +171,9 @@ pub struct ReactorStats {
 /// Ownership: a reactor owns every socket and every lease given to it until the completion that
 /// gives it back, or [`Event::Closed`]. Ordering: completions of one socket come in the order in
 /// which things happened to it. A reactor belongs to one thread; only its [`Waker`] may leave it.
+///
+/// A call that names a [`Socket`] which is no longer valid does nothing, and what it was given is
+/// dropped; so does a call to a socket that failed, or was closed, or (for sends) shut down.
 pub trait Reactor {
     /// Its name in reports: `uring`, `epoll`, `sim`.
     fn name(&self) -> &'static str;
@@ -221,7 +231,7 @@ pub trait Reactor {
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr>;
 
     /// Submits all that was asked since the last call, and adds what completed to `batch`, at most
-    /// [`BATCH_MAX`] of them. Waits for the first completion until `timeout` (`None`: for ever)
+    /// [`BATCH_MAX`] of them (more only where more sends blocked). Waits for the first completion until `timeout` (`None`: for ever)
     /// unless there is one already or a [`Waker`] was used since the last wait ended.
     ///
     /// # Errors

@@ -33,25 +33,26 @@ pub(crate) struct Driver<R> {
     pub(super) shard: Shard,
     pub(super) egress: Egress,
     pub(super) wheel: Wheel,
-    /// Sessions that were told `Full` and whose outbox has been handed over since: if the reactor
-    /// does not report them blocked, they have drained.
+    /// Connections whose outbox was handed over at the end of the last turn and for whom it matters
+    /// whether that blocked: if the reactor reports nothing by the next turn, it did not.
     pub(super) unsure: Vec<Key>,
+    /// Connections to be told at the end of the turn where to receive.
+    pub(super) unaimed: Vec<Key>,
 }
 
 impl<R: Reactor> Driver<R> {
     /// Lets a connection act on what happened to it.
     pub(super) fn dispatch(&mut self, entry: &mut Entry, event: Event) {
         let before = entry.phase;
-        let mut into = None;
         match event {
             Event::Received(bytes) => {
                 self.heard(entry);
-                into = self.guarded(entry, |driver, entry| driver.received(entry, bytes));
+                self.guarded(entry, |driver, entry| driver.received(entry, bytes));
             }
             Event::ReceivedInto { lease, filled } => {
                 self.heard(entry);
                 entry.receiving = Receiving::Paused;
-                into = self.guarded(entry, |driver, entry| driver.filled(entry, lease, filled));
+                self.guarded(entry, |driver, entry| driver.filled(entry, lease, filled));
             }
             Event::Ended => self.ended(entry),
             Event::SendBlocked(bytes) => self.blocked(entry, bytes),
@@ -65,7 +66,6 @@ impl<R: Reactor> Driver<R> {
             }
         }
         self.settle(entry);
-        self.aim(entry, into);
         if entry.phase != before || entry.outbox.is_blocked() || entry.is_mid_message() {
             self.arm(entry);
         }
@@ -90,7 +90,6 @@ impl<R: Reactor> Driver<R> {
             }
         }
         self.settle(entry);
-        self.aim(entry, None);
         self.arm(entry);
     }
 
@@ -107,11 +106,9 @@ impl<R: Reactor> Driver<R> {
                 })
             });
         }
-        if entry.phase == Phase::Lingering && entry.flags.ended && entry.flags.shut {
-            let now_ms = self.egress.now_ms;
-            if entry.outbox.queued() == 0 {
-                entry.advance(Phase::Dead, now_ms);
-            }
+        let done = entry.flags.ended && entry.flags.shut && !entry.flags.doubtful;
+        if entry.phase == Phase::Lingering && done && entry.outbox.queued() == 0 {
+            entry.advance(Phase::Dead, self.egress.now_ms);
         }
         if entry.phase == Phase::Dead && !entry.flags.released {
             entry.flags.released = true;
@@ -119,6 +116,22 @@ impl<R: Reactor> Driver<R> {
             self.egress.late_pongs.remove(&entry.key.index);
             self.wheel.cancel(entry.key.index);
             self.wire(entry).close();
+        }
+        if entry.phase == Phase::Lingering {
+            // What comes is discarded: the peer must get to its FIN.
+            entry.flags.held_back = false;
+        }
+        if entry.phase == Phase::Deciding && entry.receiving == Receiving::Pool {
+            entry.receiving = Receiving::Paused;
+            self.wire(entry).receive(Receive::Paused);
+        }
+        let elsewhere = match entry.receiving {
+            Receiving::Paused => true,
+            Receiving::Pool => entry.is_mid_message(),
+            Receiving::Into => false,
+        };
+        if elsewhere && entry.wants_bytes() {
+            self.want_aim(entry);
         }
     }
 
@@ -189,14 +202,11 @@ impl<R: Reactor> Driver<R> {
 
     /// Answers a handshake that was left open.
     pub(super) fn answer(&mut self, entry: &mut Entry, answer: Box<dyn Any>) {
-        let into = self.guarded(entry, |driver, entry| {
+        self.guarded(entry, |driver, entry| {
             let Self { shard, egress, routes, .. } = driver;
-            let mut cx = Context { shard, egress, into: None };
-            handshake::answered(&mut cx, routes, entry, answer);
-            cx.into
+            handshake::answered(&mut Context { shard, egress }, routes, entry, answer);
         });
         self.settle(entry);
-        self.aim(entry, into);
         self.arm(entry);
     }
 
@@ -207,13 +217,15 @@ impl<R: Reactor> Driver<R> {
             return self.settle(entry);
         }
         if entry.outbox.is_blocked() {
-            return self.egress.settle(&entry.outbox);
+            self.egress.settle(&entry.outbox);
+            return self.hold_back(entry);
         }
         if entry.outbox.is_waiting() {
             let Self { egress, reactor, .. } = self;
             let mut wire = Wire { reactor, socket: entry.socket };
             wire.send(egress.drain(&mut entry.outbox));
-            if entry.flags.full {
+            if entry.flags.full || entry.phase == Phase::Lingering {
+                entry.flags.doubtful = true;
                 self.unsure.push(entry.key);
             }
         }
@@ -226,15 +238,21 @@ impl<R: Reactor> Driver<R> {
         }
     }
 
+    /// A turn after a flush: had it blocked, that would be known by now.
+    pub(super) fn confirm(&mut self, entry: &mut Entry) {
+        entry.flags.doubtful = false;
+        self.tell_drained(entry);
+        self.settle(entry);
+    }
+
     /// After `Full`: the outbox is low again. Tells the handler, once.
-    pub(super) fn tell_drained(&mut self, entry: &mut Entry) {
+    fn tell_drained(&mut self, entry: &mut Entry) {
         let low = self.egress.settings.outbox_low_bytes;
         if entry.outbox.queued() > low {
             return;
         }
         if entry.flags.held_back {
             entry.flags.held_back = false;
-            self.aim(entry, None);
         }
         if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
             && entry.is_open()
@@ -253,42 +271,37 @@ impl<R: Reactor> Driver<R> {
     }
 
     pub(super) fn context(&mut self) -> Context<'_> {
-        Context { shard: &mut self.shard, egress: &mut self.egress, into: None }
+        Context { shard: &mut self.shard, egress: &mut self.egress }
     }
 
     pub(super) fn wire(&mut self, entry: &Entry) -> Wire<'_, R> {
         Wire { reactor: &mut self.reactor, socket: entry.socket }
     }
 
-    /// Calls the route of a connection; answers where it wants the next bytes.
-    pub(super) fn call(
+    /// Calls the route of a connection.
+    fn call<T>(
         &mut self,
         entry: &mut Entry,
-        callback: impl FnOnce(&mut dyn Route, &mut Context<'_>, &mut Entry),
-    ) -> Option<Lease> {
-        let mut cx = Context { shard: &mut self.shard, egress: &mut self.egress, into: None };
-        callback(&mut *self.routes[usize::from(entry.route)], &mut cx, entry);
-        cx.into
+        callback: impl FnOnce(&mut dyn Route, &mut Context<'_>, &mut Entry) -> T,
+    ) -> T {
+        let mut cx = Context { shard: &mut self.shard, egress: &mut self.egress };
+        callback(&mut *self.routes[usize::from(entry.route)], &mut cx, entry)
     }
 
     /// Runs what may call a handler: a panic costs this session, and nobody else.
-    pub(super) fn guarded(
-        &mut self,
-        entry: &mut Entry,
-        run: impl FnOnce(&mut Self, &mut Entry) -> Option<Lease>,
-    ) -> Option<Lease> {
+    fn guarded(&mut self, entry: &mut Entry, run: impl FnOnce(&mut Self, &mut Entry)) {
         let caught = catch_unwind(AssertUnwindSafe(|| run(self, entry)));
-        caught.unwrap_or_else(|_| {
-            self.shard.counters.panics += 1;
-            tracing::error!(session = entry.key.to_u64(), "a handler panicked: its session ends");
-            if entry.phase <= Phase::Deciding {
-                let response = Response::text(500, "the handler of this path failed");
-                handshake::refuse(&mut self.context(), entry, &response, false);
-            } else {
-                fail_with(&mut self.context(), entry, CloseCode::INTERNAL);
-            }
-            None
-        })
+        if caught.is_ok() {
+            return;
+        }
+        self.shard.counters.panics += 1;
+        tracing::error!(session = entry.key.to_u64(), "a handler panicked: its session ends");
+        if entry.phase <= Phase::Deciding {
+            let response = Response::text(500, "the handler of this path failed");
+            handshake::refuse(&mut self.context(), entry, &response, false);
+        } else {
+            fail_with(&mut self.context(), entry, CloseCode::INTERNAL);
+        }
     }
 
     fn heard(&mut self, entry: &mut Entry) {
@@ -296,31 +309,26 @@ impl<R: Reactor> Driver<R> {
         entry.flags.pinged = false;
     }
 
-    fn received(&mut self, entry: &mut Entry, bytes: Lease) -> Option<Lease> {
+    fn received(&mut self, entry: &mut Entry, bytes: Lease) {
         match entry.phase {
             Phase::Open | Phase::Closing => {
                 self.call(entry, |route, cx, entry| route.received(cx, entry, bytes))
             }
             Phase::Head => {
                 let Self { shard, egress, routes, paths, .. } = self;
-                let mut cx = Context { shard, egress, into: None };
+                let mut cx = Context { shard, egress };
                 handshake::received(&mut cx, routes, paths, entry, bytes);
-                cx.into
             }
             Phase::Deciding => {
                 handshake::received_behind_head(&mut self.context(), entry, &bytes);
-                None
             }
-            Phase::Lingering | Phase::Dead => None,
+            Phase::Lingering | Phase::Dead => {}
         }
     }
 
-    fn filled(&mut self, entry: &mut Entry, lease: Lease, filled: usize) -> Option<Lease> {
-        match entry.phase {
-            Phase::Open | Phase::Closing => {
-                self.call(entry, |route, cx, entry| route.filled(cx, entry, lease, filled))
-            }
-            _ => None,
+    fn filled(&mut self, entry: &mut Entry, lease: Lease, filled: usize) {
+        if matches!(entry.phase, Phase::Open | Phase::Closing) {
+            self.call(entry, |route, cx, entry| route.filled(cx, entry, lease, filled));
         }
     }
 
@@ -342,6 +350,11 @@ impl<R: Reactor> Driver<R> {
     fn blocked(&mut self, entry: &mut Entry, bytes: usize) {
         entry.outbox.block(bytes);
         entry.since_ms = self.egress.now_ms;
+        self.hold_back(entry);
+    }
+
+    /// Stops reading from a peer for whom too much waits, if that is the policy.
+    fn hold_back(&mut self, entry: &mut Entry) {
         let settings = &self.egress.settings;
         let above = entry.outbox.queued() > settings.outbox_high_bytes;
         if above && settings.slow_reader == SlowReader::Pause && entry.is_open() {
@@ -362,29 +375,38 @@ impl<R: Reactor> Driver<R> {
         self.tell_drained(entry);
     }
 
-    /// Says where the next bytes go.
-    fn aim(&mut self, entry: &mut Entry, into: Option<Lease>) {
-        if entry.phase == Phase::Lingering {
-            entry.flags.held_back = false;
+    /// Notes that it must be said where the next bytes go.
+    fn want_aim(&mut self, entry: &mut Entry) {
+        if !entry.flags.unaimed {
+            entry.flags.unaimed = true;
+            self.unaimed.push(entry.key);
         }
-        if entry.phase == Phase::Dead || entry.flags.ended || entry.flags.held_back {
+    }
+
+    /// The end of the turn for a connection that is mid-message, or receives nothing: says where
+    /// its next bytes go. Not earlier, as more of its bytes may wait in the batch.
+    pub(super) fn aim(&mut self, entry: &mut Entry) {
+        entry.flags.unaimed = false;
+        if !entry.wants_bytes() || entry.receiving == Receiving::Into {
             return;
         }
-        match (into, entry.receiving) {
-            (_, Receiving::Into) => {}
-            (Some(lease), _) => {
-                entry.receiving = Receiving::Into;
-                self.wire(entry).receive(Receive::Into(lease));
+        let mut into = None;
+        if matches!(entry.phase, Phase::Open | Phase::Closing) {
+            into = self.call(entry, |route, cx, entry| route.aim(cx, entry));
+            if entry.phase > Phase::Closing {
+                // There was no memory for the rest of the message.
+                self.settle(entry);
             }
-            (None, Receiving::Paused) if entry.phase != Phase::Deciding => {
-                entry.receiving = Receiving::Pool;
-                self.wire(entry).receive(Receive::Pool);
-            }
-            (None, Receiving::Pool) if entry.phase == Phase::Deciding => {
-                entry.receiving = Receiving::Paused;
-                self.wire(entry).receive(Receive::Paused);
-            }
-            (None, _) => {}
         }
+        if entry.phase == Phase::Dead {
+            return;
+        }
+        let (receiving, mode) = match into {
+            Some(lease) => (Receiving::Into, Receive::Into(lease)),
+            None if entry.receiving == Receiving::Pool => return,
+            None => (Receiving::Pool, Receive::Pool),
+        };
+        entry.receiving = receiving;
+        self.wire(entry).receive(mode);
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Entry {
 /// The yes-or-no facts about a connection, a byte each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Flags {
+    /// In the list of those who are told at the end of the turn where to receive.
+    pub(crate) unaimed: bool,
     /// In the list of dirty sessions.
     pub(crate) dirty: bool,
     /// A send was answered `Full`: `drained` is owed.
@@ -96,6 +98,8 @@ pub(crate) struct Flags {
     pub(crate) counted: bool,
     /// The peer sent FIN.
     pub(crate) ended: bool,
+    /// Its last send was handed over in the last turn: whether it blocked is not known yet.
+    pub(crate) doubtful: bool,
     /// FIN was asked for.
     pub(crate) shut: bool,
     /// The reactor was told to close.
@@ -143,6 +147,12 @@ impl Entry {
             Protocol::WebSocket(connection) => connection.is_mid_message(),
             Protocol::Handshake(_) | Protocol::Raw => false,
         }
+    }
+
+    /// Whether what the peer sends is received at all.
+    pub(crate) fn wants_bytes(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Deciding | Phase::Dead);
+        !waits && !self.flags.ended && !self.flags.held_back
     }
 
     /// Whether the user may still send on it.

@@ -63,6 +63,10 @@ impl<H: RawHandler> Route for RawRoute<H> {
         }
     }
 
+    fn aim(&mut self, _: &mut Context<'_>, _: &mut Entry) -> Option<Lease> {
+        None
+    }
+
     fn filled(&mut self, _: &mut Context<'_>, _: &mut Entry, _: Lease, _: usize) {
         unreachable!("a raw route aims no receive");
     }

@@ -2,7 +2,7 @@
 //!
 //! Comes in: an upgrade request, a window of received bytes, the end of a connection. Goes out:
 //! calls of one handler, and what the protocol answers by itself (pongs, close frames). A route
-//! never touches the reactor: where the next bytes shall go it leaves in [`Context::into`].
+//! never touches the reactor.
 
 use std::any::Any;
 
@@ -21,8 +21,6 @@ use super::session::{Link, Session};
 pub(crate) struct Context<'a> {
     pub(crate) shard: &'a mut Shard,
     pub(crate) egress: &'a mut Egress,
-    /// Set by a route: receive the next bytes straight into this.
-    pub(crate) into: Option<Lease>,
 }
 
 impl Context<'_> {
@@ -65,7 +63,11 @@ pub(crate) trait Route {
     /// Bytes arrived.
     fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease);
 
-    /// `filled` bytes arrived in the lease that this route aimed the receive at.
+    /// Where the next bytes belong, if they need not go through a buffer: asked at the end of a
+    /// turn, when nothing that arrived is left to be read.
+    fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease>;
+
+    /// `filled` bytes arrived in the lease that [`aim`](Self::aim) gave.
     fn filled(&mut self, cx: &mut Context<'_>, entry: &mut Entry, lease: Lease, filled: usize);
 
     /// The outbox is below its low mark again.

@@ -85,6 +85,7 @@ impl<R: Reactor> Turn<R> {
             egress: Egress::new(pool, Rc::new(settings)),
             wheel: Wheel::new(),
             unsure: Vec::new(),
+            unaimed: Vec::new(),
         };
         Self {
             driver,
@@ -138,11 +139,12 @@ impl<R: Reactor> Turn<R> {
             }
         }
         self.batch = batch;
-        self.confirm_drained();
+        self.confirm_flushed();
         self.read_letters();
         self.run_tasks();
         self.run_timers();
         self.run_actions();
+        self.aim();
         self.flush();
         self.driver.shard.sessions = self.entries.len();
         Ok(())
@@ -156,12 +158,13 @@ impl<R: Reactor> Turn<R> {
 
     /// How long the reactor may sleep.
     fn timeout(&self) -> Option<Duration> {
-        let Driver { shard, wheel, reactor, egress, unsure, .. } = &self.driver;
+        let Driver { shard, wheel, reactor, egress, unsure, unaimed, .. } = &self.driver;
         let idle = shard.actions.is_empty()
             && !shard.executor.is_ready()
             && self.letters.is_empty()
             && egress.dirty.is_empty()
-            && unsure.is_empty();
+            && unsure.is_empty()
+            && unaimed.is_empty();
         if !idle {
             return Some(Duration::ZERO);
         }
@@ -184,12 +187,12 @@ impl<R: Reactor> Turn<R> {
         self.resume_accept();
     }
 
-    /// Those that were told `Full`, and of whom the reactor reported nothing blocked since.
-    fn confirm_drained(&mut self) {
+    /// Those of whom the reactor would have reported by now that their send blocked.
+    fn confirm_flushed(&mut self) {
         let mut unsure = std::mem::take(&mut self.driver.unsure);
         for key in unsure.drain(..) {
             if let Some(entry) = self.entries.get_mut(key) {
-                self.driver.tell_drained(entry);
+                self.driver.confirm(entry);
             }
         }
         unsure.append(&mut self.driver.unsure);
@@ -305,6 +308,18 @@ impl<R: Reactor> Turn<R> {
         for entry in self.entries.iter_mut() {
             self.driver.close(entry, CloseCode::GOING_AWAY);
         }
+    }
+
+    /// Says where the next bytes of those go for whom that changes.
+    fn aim(&mut self) {
+        let mut unaimed = std::mem::take(&mut self.driver.unaimed);
+        for key in unaimed.drain(..) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                self.driver.aim(entry);
+            }
+        }
+        unaimed.append(&mut self.driver.unaimed);
+        self.driver.unaimed = unaimed;
     }
 
     /// One gathered send for each session that has something to say.

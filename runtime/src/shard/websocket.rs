@@ -34,7 +34,11 @@ impl<H: Handler> WebSocketRoute<H> {
         let (data, subprotocol, headers) = match answer.0 {
             Decision::Accept { data, subprotocol, headers } => (data, subprotocol, headers),
             Decision::Refuse(response) => return Outcome::Refused(response),
-            Decision::Later(_) => return Outcome::Later,
+            Decision::Later(token) if token.0.key == entry.key => return Outcome::Later,
+            Decision::Later(_) => {
+                tracing::error!("a handler put a handshake off with the token of another one");
+                return Outcome::Refused(http::Response::text(500, "bad upgrade token"));
+            }
         };
         let subprotocol = subprotocol.as_deref();
         if let Some(name) = subprotocol
@@ -108,22 +112,6 @@ impl<H: Handler> WebSocketRoute<H> {
             }
         }
     }
-
-    /// Aims the next receive at the message itself where much of it is still to come.
-    fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        let Protocol::WebSocket(connection) = &mut entry.protocol else { return };
-        let (mut memory, limits, now_ms) = cx.egress.environment();
-        let mut env = Env { limits, memory: &mut memory, now_ms };
-        match connection.direct(DIRECT_BYTES_MIN, &mut env) {
-            Ok(None) => {}
-            Ok(Some(direct)) => {
-                let mut tail = direct.buffer.split_off(direct.filled);
-                tail.truncate(direct.wanted);
-                cx.into = Some(tail);
-            }
-            Err(error) => fail(cx, entry, &error),
-        }
-    }
 }
 
 impl<H: Handler> Route for WebSocketRoute<H> {
@@ -166,8 +154,21 @@ impl<H: Handler> Route for WebSocketRoute<H> {
             let mut at = 0;
             match connection.read(&mut bytes, &mut at, &mut env) {
                 Ok(Some(event)) => self.event(cx, entry, &mut bytes, at, event),
-                Ok(None) => return self.aim(cx, entry),
+                Ok(None) => return,
                 Err(error) => return fail(cx, entry, &error),
+            }
+        }
+    }
+
+    fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease> {
+        let Protocol::WebSocket(connection) = &mut entry.protocol else { return None };
+        let (mut memory, limits, now_ms) = cx.egress.environment();
+        let mut env = Env { limits, memory: &mut memory, now_ms };
+        match connection.direct(DIRECT_BYTES_MIN, &mut env) {
+            Ok(direct) => direct.map(|direct| direct.buffer.split_off(direct.filled)),
+            Err(error) => {
+                fail(cx, entry, &error);
+                None
             }
         }
     }
@@ -189,7 +190,7 @@ impl<H: Handler> Route for WebSocketRoute<H> {
                 self.message(cx, entry, Message::new(kind, buffer));
             }
             Ok(Some(_)) => unreachable!("only an assembled message can be received straight"),
-            Ok(None) => self.aim(cx, entry),
+            Ok(None) => {}
             Err(error) => fail(cx, entry, &error),
         }
     }

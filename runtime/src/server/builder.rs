@@ -1,0 +1,220 @@
+//! What a program says about its server before it starts.
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hioload_protocol::http::Response;
+
+use super::error::StartError;
+use super::launch::{self, Plan, Running};
+use super::report::Report;
+use crate::config::{Config, ConfigError, ListenAddress, ReactorChoice};
+use crate::shard::{Handler, PlainHandler, RawHandler, Request, Route, Shard};
+use crate::shard::{raw_route, websocket_route};
+use crate::sys::signals::Signals;
+
+/// Makes the route of one shard, on its thread.
+pub(super) type RouteFactory = Arc<dyn Fn(&mut Shard, usize) -> Box<dyn Route> + Send + Sync>;
+
+/// A server for WebSocket, plain HTTP answers and raw TCP on every CPU it may use.
+///
+/// # Examples
+/// ```no_run
+/// use std::process::ExitCode;
+/// use hioload::{Handler, Message, Request, Server, Session, Shard, Upgrade};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type Session = ();
+///     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+///         Upgrade::accept(())
+///     }
+///     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+///         session.send(message);
+///     }
+/// }
+///
+/// fn main() -> ExitCode {
+///     Server::builder().websocket("/ws", |_shard| Echo).run()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Server(());
+
+impl Server {
+    /// Starts to describe a server.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+}
+
+/// A server that is being described. Errors of the configuration are kept until it is started or
+/// checked.
+#[must_use = "a builder does nothing until `run`, `start` or `check`"]
+#[derive(Default)]
+pub struct ServerBuilder {
+    config: Config,
+    error: Option<ConfigError>,
+    websockets: Vec<(String, RouteFactory)>,
+    plain: Vec<(String, PlainHandler)>,
+    raw: Vec<(ListenAddress, RouteFactory)>,
+}
+
+impl ServerBuilder {
+    /// Takes the configuration from a TOML file. See [`Config`] for the keys.
+    pub fn config_file(mut self, path: impl AsRef<Path>) -> Self {
+        match Config::from_file(path.as_ref()) {
+            Ok(config) => self.config = config,
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Takes this configuration.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Changes the configuration, for instance by what the command line says.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Listens on this address alone: `127.0.0.1:9001`, `[::]:9001`, `:9001` (every interface) or
+    /// `unix:/run/echo.sock`. It stands for `server.listen` of the configuration.
+    pub fn listen(mut self, address: &str) -> Self {
+        match address.parse() {
+            Ok(address) => self.config.server.listen = vec![address],
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Asks for this reactor, as `server.reactor` of the configuration does.
+    pub fn reactor(mut self, choice: ReactorChoice) -> Self {
+        self.config.server.reactor = choice;
+        self
+    }
+
+    /// Serves WebSocket at a path. `factory` is called once per shard, on its thread, so that
+    /// what it makes need not be `Send`.
+    pub fn websocket<H, F>(mut self, path: impl Into<String>, factory: F) -> Self
+    where
+        H: Handler,
+        F: Fn(&mut Shard) -> H + Send + Sync + 'static,
+    {
+        let factory: RouteFactory =
+            Arc::new(move |shard, sessions_max| websocket_route(factory(shard), sessions_max));
+        self.websockets.push((path.into(), factory));
+        self
+    }
+
+    /// Answers plain `GET` and `HEAD` requests at a path: a health check, a page. The connection
+    /// is closed after the answer. At a path that also serves WebSocket, upgrades go there.
+    pub fn http<F>(mut self, path: impl Into<String>, answer: F) -> Self
+    where
+        F: Fn(&mut Shard, &Request<'_>) -> Response + Send + Sync + 'static,
+    {
+        self.plain.push((path.into(), Arc::new(answer)));
+        self
+    }
+
+    /// Serves raw streams at an address of its own (written as for [`listen`](Self::listen)).
+    pub fn raw<H, F>(mut self, address: &str, factory: F) -> Self
+    where
+        H: RawHandler,
+        F: Fn(&mut Shard) -> H + Send + Sync + 'static,
+    {
+        let factory: RouteFactory =
+            Arc::new(move |shard, sessions_max| raw_route(factory(shard), sessions_max));
+        match address.parse() {
+            Ok(address) => self.raw.push((address, factory)),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Checks the configuration and plans the placement, without opening anything.
+    ///
+    /// # Errors
+    /// What [`start`](Self::start) would find wrong with the configuration.
+    pub fn check(self) -> Result<Report, StartError> {
+        Ok(self.plan()?.report())
+    }
+
+    /// What a program does for its `--check` flag: prints the resolved configuration, the
+    /// placement and the memory bill on standard output, or what is wrong on standard error.
+    #[must_use]
+    pub fn print_check(self) -> ExitCode {
+        match self.check() {
+            Ok(report) => {
+                println!("{}\n{report}", report.config.to_toml());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                error.exit_code()
+            }
+        }
+    }
+
+    /// Starts the server and returns once every shard accepts.
+    ///
+    /// # Errors
+    /// The configuration is wrong, an address is taken, or a shard cannot start.
+    pub fn start(self) -> Result<Running, StartError> {
+        launch::start(self.plan()?)
+    }
+
+    /// Starts the server, prints its report on standard error, and serves until SIGINT or SIGTERM
+    /// came and every connection is closed. A second signal ends the process at once.
+    ///
+    /// The exit code is 0 after a signal, 78 if the configuration is to blame, and 1 otherwise;
+    /// the reason is printed in one sentence.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        match self.serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                error.exit_code()
+            }
+        }
+    }
+
+    fn serve(self) -> Result<(), StartError> {
+        let plan = self.plan()?;
+        let signals = Signals::block()
+            .map_err(|source| StartError::System { what: "cannot wait for signals", source })?;
+        let running = launch::start(plan)?;
+        eprintln!("{}", running.report());
+        running.serve_until_signal(&signals)
+    }
+
+    fn plan(self) -> Result<Plan, StartError> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
+        let Self { config, websockets, plain, raw, .. } = self;
+        Plan::new(config, websockets, plain, raw)
+    }
+
+    fn fail(&mut self, error: ConfigError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,412 @@
+//! From a plan to running shards, and from running shards to their end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hioload_pools::{ArenaConfig, BytePool, NumaPoolManager};
+
+use super::backend::{self, Backend};
+use super::builder::RouteFactory;
+use super::error::StartError;
+use super::report::{Report, ShardReport};
+use crate::config::{Config, ListenAddress};
+use crate::place::{self, MemoryBill, Placement, ShardPlace, Topology};
+use crate::reactor::{Listener, Reactor, Waker};
+use crate::shard::{Letter, Letters, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
+use crate::shard::{SESSION_BYTES, ShardHandle};
+use crate::sys::listen::{self, Bound};
+use crate::sys::signals::{Signals, Stopper};
+use crate::sys::{entropy, limits};
+
+/// Connections that the kernel holds for a listener before it is asked for them.
+const BACKLOG: u32 = 4096;
+
+/// Everything that was decided before the first thread starts.
+pub(super) struct Plan {
+    config: Config,
+    placement: Placement,
+    websockets: Vec<(String, RouteFactory)>,
+    plain: Vec<(String, PlainHandler)>,
+    raw: Vec<(ListenAddress, RouteFactory)>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        config: Config,
+        websockets: Vec<(String, RouteFactory)>,
+        plain: Vec<(String, PlainHandler)>,
+        raw: Vec<(ListenAddress, RouteFactory)>,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let placement = Placement::plan(&config, &Topology::detect())?;
+        Ok(Self { config, placement, websockets, plain, raw })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let shards = self.placement.shards().len();
+        match limits::raise_descriptors() {
+            Ok(count) => {
+                limits::descriptors_note(&self.config, shards, count).into_iter().collect()
+            }
+            Err(error) => vec![format!("the limit of open files is unknown: {error}")],
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let shards = self.placement.shards();
+        Report {
+            config: self.config.clone(),
+            shards: shards.iter().map(ShardReport::planned).collect(),
+            addresses: self.config.server.listen.clone(),
+            bill: MemoryBill::of(&self.config, shards.len(), SESSION_BYTES),
+            why: self.placement.why().to_owned(),
+            notes: self.notes(),
+        }
+    }
+}
+
+/// A server that runs. Dropping it leaves the shards running; [`stop`](Self::stop) ends them.
+#[derive(Debug)]
+pub struct Running {
+    report: Report,
+    handles: Arc<[ShardHandle]>,
+    threads: Vec<JoinHandle<Result<(), String>>>,
+    drain: Duration,
+    /// Removes the files of Unix sockets at the end.
+    bound: Vec<Bound>,
+    /// Ends the wait for signals when a shard ends by itself.
+    stopper: Arc<Mutex<Option<Stopper>>>,
+}
+
+impl Running {
+    /// The addresses on which WebSocket and HTTP are served; a port 0 of the configuration is the
+    /// one that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.report.addresses
+    }
+
+    /// What was started, and why so.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The way to each shard, by its index.
+    #[must_use]
+    pub fn handles(&self) -> &[ShardHandle] {
+        &self.handles
+    }
+
+    /// Stops accepting, closes every session with 1001, and returns when all are gone or
+    /// `shutdown.drain_ms` is over.
+    ///
+    /// # Errors
+    /// A shard had ended by itself, and why.
+    pub fn stop(self) -> Result<(), StartError> {
+        self.ask_to_drain();
+        self.join()
+    }
+
+    /// Serves until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
+    pub(super) fn serve_until_signal(self, signals: &Signals) -> Result<(), StartError> {
+        let system = |source| StartError::System { what: "cannot wait for signals", source };
+        if let Ok(mut stopper) = self.stopper.lock() {
+            *stopper = Some(signals.stopper());
+        }
+        let ended = self.threads.iter().any(JoinHandle::is_finished);
+        let first = if ended { None } else { signals.wait(None).map_err(system)? };
+        if let Some(signal) = first {
+            let seconds = self.drain.as_secs_f64();
+            eprintln!("{signal}: closing every connection (at most {seconds} s; again: at once)");
+        }
+        self.ask_to_drain();
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if let Some(signal) = signals.wait(None).map_err(system)?
+                && first.is_some()
+            {
+                eprintln!("{signal}: ended at once");
+                drop(self.bound);
+                std::process::exit(128 + signal.number());
+            }
+        }
+        self.join()
+    }
+
+    fn ask_to_drain(&self) {
+        let timeout_ms = u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX);
+        for handle in &*self.handles {
+            // A full mailbox empties in a turn; a shard that ended takes nothing and needs nothing.
+            let ended = || self.threads[usize::from(handle.shard())].is_finished();
+            while handle.post(Letter::Drain { timeout_ms }).is_err() && !ended() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn join(self) -> Result<(), StartError> {
+        let mut result = Ok(());
+        for (shard, thread) in (0..).zip(self.threads) {
+            let reason = match thread.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(reason)) => reason,
+                Err(_) => "its thread panicked, which is a bug of hioload".to_owned(),
+            };
+            result = Err(StartError::Ended { shard, reason });
+        }
+        result
+    }
+}
+
+/// What a shard's thread says once its reactor stands.
+struct Ready {
+    shard: u16,
+    waker: Waker,
+    report: ShardReport,
+}
+
+/// What a shard's thread is given.
+struct Order {
+    place: ShardPlace,
+    config: Config,
+    listeners: Vec<(Listener, Option<usize>)>,
+    websockets: Vec<(String, RouteFactory)>,
+    plain: Vec<(String, PlainHandler)>,
+    raw: Vec<RouteFactory>,
+    letters: Arc<Letters>,
+    seed: u64,
+}
+
+/// Starts every shard, and returns when all of them accept.
+pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
+    let mut report = plan.report();
+    let shards = plan.placement.shards().to_vec();
+    let (mut listeners, bound) = bind(&plan, shards.len())?;
+    report.addresses = bound[..plan.config.server.listen.len()]
+        .iter()
+        .map(|bound| bound.address().clone())
+        .collect();
+
+    let stopper = Arc::new(Mutex::new(None));
+    let (ready, readies) = mpsc::channel();
+    let (started, starteds) = mpsc::channel();
+    let mut mailboxes = Vec::new();
+    let mut starters = Vec::new();
+    let mut threads = Vec::new();
+    for place in &shards {
+        let letters = Arc::new(Letters::new(MAILBOX_LETTERS));
+        let (starter, go) = mpsc::channel();
+        mailboxes.push(Arc::clone(&letters));
+        starters.push(starter);
+        let order = Order {
+            place: place.clone(),
+            config: plan.config.clone(),
+            listeners: listeners.remove(0),
+            websockets: plan.websockets.clone(),
+            plain: plan.plain.clone(),
+            raw: plan.raw.iter().map(|(_, factory)| Arc::clone(factory)).collect(),
+            letters,
+            seed: entropy(),
+        };
+        let (ready, started, stopper) = (ready.clone(), started.clone(), Arc::clone(&stopper));
+        let thread = std::thread::Builder::new()
+            .name(format!("hioload-{}", place.shard))
+            .spawn(move || {
+                let _wake_control = WakeOnDrop(stopper);
+                shard_thread(order, &ready, &go, &started)
+            })
+            .map_err(|source| StartError::System { what: "cannot start a thread", source })?;
+        threads.push(thread);
+    }
+    drop((ready, started));
+
+    let readies = collect(&readies, threads.len())
+        .map_err(|failed| failed.unwrap_or_else(|| first_failure(&mut threads)))?;
+    let handles = connect(mailboxes, readies, &mut report);
+    for starter in starters {
+        // A thread that is gone says why when it is joined.
+        let _ = starter.send(Arc::clone(&handles));
+    }
+    collect(&starteds, threads.len())
+        .map_err(|failed| failed.unwrap_or_else(|| first_failure(&mut threads)))?;
+    let drain = Duration::from_millis(plan.config.shutdown.drain_ms);
+    Ok(Running { report, handles, threads, drain, bound, stopper })
+}
+
+type Listeners = Vec<(Listener, Option<usize>)>;
+
+/// Opens every address once per shard: the HTTP listeners first, then the raw ones with the
+/// number of their factory.
+fn bind(plan: &Plan, shards: usize) -> Result<(Vec<Listeners>, Vec<Bound>), StartError> {
+    let http = plan.config.server.listen.iter().map(|address| (address, None));
+    let raw = plan.raw.iter().enumerate().map(|(index, (address, _))| (address, Some(index)));
+    let mut per_shard: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bound = Vec::new();
+    for (address, raw_index) in http.chain(raw) {
+        let (listeners, one) = listen::bind(address, BACKLOG, shards)?;
+        for (shard, listener) in per_shard.iter_mut().zip(listeners) {
+            shard.push((listener, raw_index));
+        }
+        bound.push(one);
+    }
+    Ok((per_shard, bound))
+}
+
+/// Collects one word of each shard. `Err(None)`: a thread ended without a word.
+fn collect<T>(
+    words: &mpsc::Receiver<Result<T, StartError>>,
+    shards: usize,
+) -> Result<Vec<T>, Option<StartError>> {
+    (0..shards).map(|_| words.recv().map_err(|_| None)?.map_err(Some)).collect()
+}
+
+/// Why a thread ended that said nothing: it panicked.
+fn first_failure(threads: &mut Vec<JoinHandle<Result<(), String>>>) -> StartError {
+    for (shard, thread) in (0..).zip(threads.drain(..)) {
+        if let Err(panic) = thread.join() {
+            let reason = panic_text(&*panic);
+            return StartError::Shard { shard, reason };
+        }
+    }
+    StartError::Shard { shard: 0, reason: "its thread ended, which is a bug of hioload".into() }
+}
+
+/// Joins the mailboxes with the wakers, and notes what each shard said of itself.
+fn connect(
+    mailboxes: Vec<Arc<Letters>>,
+    mut readies: Vec<Ready>,
+    report: &mut Report,
+) -> Arc<[ShardHandle]> {
+    readies.sort_by_key(|ready| ready.shard);
+    let mut handles = Vec::new();
+    report.shards.clear();
+    for (letters, ready) in mailboxes.into_iter().zip(readies) {
+        handles.push(ShardHandle::new(ready.shard, letters, ready.waker));
+        report.shards.push(ready.report);
+    }
+    report.warn_of_fallback();
+    handles.into()
+}
+
+/// Ends the control thread's wait when a shard's thread ends, however it ends.
+struct WakeOnDrop(Arc<Mutex<Option<Stopper>>>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        if let Ok(stopper) = self.0.lock()
+            && let Some(stopper) = &*stopper
+        {
+            stopper.stop();
+        }
+    }
+}
+
+/// The life of a shard's thread.
+fn shard_thread(
+    order: Order,
+    ready: &mpsc::Sender<Result<Ready, StartError>>,
+    go: &mpsc::Receiver<Arc<[ShardHandle]>>,
+    started: &mpsc::Sender<Result<(), StartError>>,
+) -> Result<(), String> {
+    let shard = order.place.shard;
+    let failed = |reason: String| StartError::Shard { shard, reason };
+    let pinned = order.config.server.pin.then(|| place::pin(order.place.cpu));
+    let config = ArenaConfig {
+        capacity_bytes: order.config.memory.pool_bytes,
+        huge_pages: order.config.memory.huge_pages.into(),
+        node: order.place.node,
+    };
+    let pool = match NumaPoolManager::new(config).pool(order.place.node) {
+        Ok(pool) => pool,
+        Err(error) => {
+            let _ = ready.send(Err(failed(error.to_string())));
+            return Ok(());
+        }
+    };
+    let choice = match backend::choose(&order.config, &pool) {
+        Ok(choice) => choice,
+        Err(reason) => {
+            let _ = ready.send(Err(failed(reason)));
+            return Ok(());
+        }
+    };
+    let report = ShardReport {
+        place: order.place.clone(),
+        pinned: pinned == Some(true),
+        reactor: Some(choice.name),
+        fallback: choice.fallback,
+        memory: pool.report().to_string(),
+    };
+    let pool: Rc<dyn BytePool> = Rc::new(pool);
+    match choice.backend {
+        Backend::Uring(reactor) => serve(*reactor, order, pool, report, ready, go, started),
+        Backend::Epoll(reactor) => serve(*reactor, order, pool, report, ready, go, started),
+    }
+}
+
+/// Serves with a reactor until the shard has drained.
+fn serve<R: Reactor>(
+    reactor: R,
+    order: Order,
+    pool: Rc<dyn BytePool>,
+    report: ShardReport,
+    ready: &mpsc::Sender<Result<Ready, StartError>>,
+    go: &mpsc::Receiver<Arc<[ShardHandle]>>,
+    started: &mpsc::Sender<Result<(), StartError>>,
+) -> Result<(), String> {
+    let shard = order.place.shard;
+    let word = Ready { shard, waker: reactor.waker(), report };
+    // Nobody listens, or nothing is sent back, only if another shard could not start.
+    let _ = ready.send(Ok(word));
+    let Ok(handles) = go.recv() else { return Ok(()) };
+    let mut turn = Turn::new(Parts {
+        reactor,
+        place: order.place,
+        settings: Settings::from(&order.config),
+        pool,
+        letters: order.letters,
+        handles,
+        seed: order.seed,
+    });
+    let sessions_max = order.config.limits.connections_max;
+    // Raw routes come behind those of the WebSocket paths.
+    let raw_base = order.websockets.len();
+    let prepared = catch_unwind(AssertUnwindSafe(|| {
+        turn.install(|shard| {
+            let mut routes = Vec::new();
+            let mut paths = Paths { plain: order.plain, ..Paths::default() };
+            for (index, (path, factory)) in (0..).zip(order.websockets) {
+                routes.push(factory(shard, sessions_max));
+                paths.websockets.push((path, index));
+            }
+            routes.extend(order.raw.iter().map(|factory| factory(shard, sessions_max)));
+            (routes, paths)
+        });
+    }));
+    let listened = prepared
+        .map_err(|panic| format!("a handler factory panicked: {}", panic_text(&*panic)))
+        .and_then(|()| {
+            for (listener, raw) in order.listeners {
+                let route = raw.map(|index| (raw_base + index) as u16);
+                let listening = turn.listen(listener, route);
+                listening.map_err(|error| format!("cannot listen: {error}"))?;
+            }
+            Ok(())
+        });
+    let failed = listened.is_err();
+    let _ = started.send(listened.map_err(|reason| StartError::Shard { shard, reason }));
+    if failed {
+        return Ok(());
+    }
+    turn.run().map_err(|error| format!("its reactor failed: {error}"))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
+}
