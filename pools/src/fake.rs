@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use crate::arena::{BytePool, PoolStats};
 use crate::lease::Lease;
+use crate::pool::{BytePool, PoolStats};
 use crate::slab::{Key, ObjectPool};
 
 /// A pool that refuses when it is told to, and else does what another one does.

@@ -1,283 +1,203 @@
-//! Windows of pool memory: exclusive ones ([`Lease`]) and shared, read-only ones ([`Shared`]).
-//!
-//! Why this is sound: a block is leased as one window; a window is only ever *split* in two that do
-//! not overlap, joined again, or narrowed, so that no two exclusive windows of a block ever
-//! overlap. A shared window comes from an exclusive one that it replaces, and is only read. A block
-//! is counted by its windows and goes back to its pool with the last of them; the memory stays
-//! mapped for as long as a window holds its pool.
+//! Exclusive windows of pool memory: a block comes in, `&mut [u8]` goes out. Why this is sound is
+//! said in `window.rs`.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::rc::Rc;
+use std::slice;
 
-use crate::arena::Inner;
+use crate::shared::Shared;
+use crate::window::Window;
 
 /// An exclusive window of pool memory.
 ///
 /// It reads and writes as `[u8]`, splits without a copy, and goes back to its pool when the last
-/// window of its block is dropped. It stays on its thread:
+/// window of its block is dropped; its memory stays mapped until then, also without a handle of
+/// the pool. Its bytes are always initialised: with zeros at first, with what earlier leases left
+/// later. It takes 24 bytes, also in an `Option`, and stays on its thread:
 ///
 /// ```compile_fail
 /// fn needs_send<T: Send>() {}
 /// needs_send::<hioload_pools::Lease>();
 /// ```
-pub struct Lease {
-    pool: Rc<Inner>,
-    block: u32,
-    start: u32,
-    len: u32,
-}
+/// ```compile_fail
+/// fn needs_sync<T: Sync>() {}
+/// needs_sync::<hioload_pools::Lease>();
+/// ```
+///
+/// # Examples
+/// ```
+/// use hioload_pools::{Arena, ArenaConfig, BytePool};
+///
+/// let pool = Arena::new(ArenaConfig::default())?;
+/// let mut lease = pool.acquire(10, 10).expect("a fresh pool has room");
+/// lease.copy_from_slice(b"headerbody");
+/// let header = lease.split_to(6);
+/// assert_eq!((&header[..], &lease[..]), (&b"header"[..], &b"body"[..]));
+/// # Ok::<(), hioload_pools::RegionError>(())
+/// ```
+pub struct Lease(Window);
 
 impl Lease {
-    pub(crate) fn of_block(pool: Rc<Inner>, block: u32, len: u32) -> Self {
-        Self { pool, block, start: 0, len }
+    /// Makes the lease of a window that overlaps no other one.
+    pub(crate) fn new(window: Window) -> Self {
+        Self(window)
     }
 
-    pub(crate) const fn block(&self) -> u32 {
-        self.block
+    #[cfg(test)]
+    pub(crate) fn block(&self) -> u32 {
+        self.0.block()
     }
 
-    pub(crate) fn set_len(&mut self, len: u32) {
-        assert!(
-            self.start as usize + len as usize <= self.block_len(),
-            "a window lies in its block"
-        );
-        self.len = len;
+    pub(crate) fn window_mut(&mut self) -> &mut Window {
+        &mut self.0
     }
 
-    /// Whether it is the only window of its block, starts where that starts, and is of `pool`.
-    pub(crate) fn is_whole_block_of(&self, pool: &Rc<Inner>) -> bool {
-        Rc::ptr_eq(&self.pool, pool) && self.start == 0 && self.is_sole()
-    }
-
-    /// The number of bytes.
+    /// Length of the window in bytes.
+    #[inline]
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.len as usize
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
-    /// Whether it has no bytes.
+    /// Whether the window has no bytes. It keeps its block all the same.
+    #[inline]
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Takes out the first `at` bytes, and keeps the rest.
-    ///
-    /// # Panics
-    /// `at` is beyond the end.
-    #[must_use]
-    pub fn split_to(&mut self, at: usize) -> Self {
-        let rest = self.split_off(at);
-        std::mem::replace(self, rest)
-    }
-
-    /// Keeps the first `at` bytes, and takes out the rest.
-    ///
-    /// # Panics
-    /// `at` is beyond the end.
-    #[must_use]
-    pub fn split_off(&mut self, at: usize) -> Self {
-        let at = self.position(at);
-        self.pool.retain(self.block);
-        let rest = Self {
-            pool: Rc::clone(&self.pool),
-            block: self.block,
-            start: self.start + at,
-            len: self.len - at,
-        };
-        self.len = at;
-        rest
-    }
-
-    /// Joins the window that directly follows in the same block.
-    ///
-    /// # Errors
-    /// It does not follow: it comes back.
-    pub fn unsplit(&mut self, tail: Self) -> Result<(), Self> {
-        let follows = Rc::ptr_eq(&self.pool, &tail.pool)
-            && self.block == tail.block
-            && self.start + self.len == tail.start;
-        if !follows {
-            return Err(tail);
-        }
-        self.len += tail.len;
-        Ok(())
-    }
-
-    /// Forgets everything behind the first `len` bytes; does nothing if it is not longer.
-    pub fn truncate(&mut self, len: usize) {
-        if len < self.len() {
-            self.len = self.position(len);
-        }
-    }
-
-    /// Forgets the first `count` bytes.
-    ///
-    /// # Panics
-    /// It is shorter.
-    pub fn advance(&mut self, count: usize) {
-        let count = self.position(count);
-        self.start += count;
-        self.len -= count;
-    }
-
-    /// Makes it read-only, so that it can be shared.
-    #[must_use]
-    pub const fn freeze(self) -> Shared {
-        Shared(self)
-    }
-
-    /// Whether it is the only window of its block.
-    #[must_use]
-    pub fn is_sole(&self) -> bool {
-        self.pool.refs(self.block) == 1
-    }
-
-    /// If it is the only window of its block, widens it to the whole block; answers whether.
-    pub fn reclaim(&mut self) -> bool {
-        let sole = self.is_sole();
-        if sole {
-            self.start = 0;
-            self.len = u32::try_from(self.block_len()).expect("a block is smaller than 4 GiB");
-        }
-        sole
-    }
-
-    /// Usable bytes of the block that it keeps from its pool.
-    #[must_use]
-    pub fn block_len(&self) -> usize {
-        self.pool.block_len(self.block)
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The address of its first byte, for system calls that fill it. It stays where it is for as
     /// long as the lease lives, however the lease itself is moved.
+    #[inline]
     #[must_use]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.pointer()
+        self.0.ptr().as_ptr()
     }
 
-    fn pointer(&self) -> *mut u8 {
-        let block = self.pool.address(self.block);
-        // SAFETY: `start` lies in the block, which lies in the region.
-        unsafe { block.as_ptr().add(self.start as usize) }
+    /// Returns the bytes `[0, at)` and keeps the rest.
+    ///
+    /// # Panics
+    /// If `at` is more than the length.
+    #[inline]
+    #[must_use]
+    pub fn split_to(&mut self, at: usize) -> Lease {
+        Self(self.0.split_to(at))
     }
 
-    fn position(&self, at: usize) -> u32 {
-        assert!(at <= self.len(), "{at} is beyond the end of {} bytes", self.len());
-        at as u32
+    /// Returns the bytes `[at, len)` and keeps those before.
+    ///
+    /// # Panics
+    /// If `at` is more than the length.
+    #[inline]
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Lease {
+        Self(self.0.split_off(at))
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.release(self.block);
+    /// Puts `tail` back behind this window.
+    ///
+    /// # Errors
+    /// Gives `tail` back if it is of another block or does not follow directly.
+    pub fn unsplit(&mut self, tail: Lease) -> Result<(), Lease> {
+        self.0.join(tail.0).map_err(Self)
+    }
+
+    /// Cuts the window to `len` bytes; longer than it is changes nothing. What is cut off stays
+    /// part of the block: [`reclaim`](Self::reclaim) brings it back.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// Cuts `n` bytes off the front.
+    ///
+    /// # Panics
+    /// If `n` is more than the length.
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+
+    /// Gives up writing for the right to be cloned. Free of cost.
+    #[inline]
+    #[must_use]
+    pub fn freeze(self) -> Shared {
+        Shared::new(self.0)
+    }
+
+    /// Whether this is the only window of its block.
+    #[inline]
+    #[must_use]
+    pub fn is_sole(&self) -> bool {
+        self.0.is_sole()
+    }
+
+    /// Widens the window to the whole block if it is the only one; says whether it was.
+    #[inline]
+    pub fn reclaim(&mut self) -> bool {
+        let sole = self.0.is_sole();
+        if sole {
+            self.0.reset(self.0.block_len());
+        }
+        sole
+    }
+
+    /// Size of the block in bytes.
+    #[inline]
+    #[must_use]
+    pub fn block_len(&self) -> usize {
+        self.0.block_len()
     }
 }
 
 impl Deref for Lease {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the window is mapped and initialised, and nobody else writes it (see above).
-        unsafe { std::slice::from_raw_parts(self.pointer(), self.len()) }
+        // SAFETY: rules 1 to 4 of `window.rs`.
+        unsafe { slice::from_raw_parts(self.0.ptr().as_ptr(), self.0.len()) }
     }
 }
 
 impl DerefMut for Lease {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the window is mapped and initialised, and nobody else reads or writes it.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer(), self.len()) }
+        // SAFETY: rules 1 to 4 of `window.rs`; no other window overlaps the one of a lease.
+        unsafe { slice::from_raw_parts_mut(self.0.ptr().as_ptr(), self.0.len()) }
     }
 }
 
 impl AsRef<[u8]> for Lease {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         self
     }
 }
 
 impl AsMut<[u8]> for Lease {
+    #[inline]
     fn as_mut(&mut self) -> &mut [u8] {
         self
     }
 }
 
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease({} of {} bytes)", self.len, self.block_len())
-    }
-}
-
-/// A window of pool memory that is only read, and can be cloned.
-pub struct Shared(Lease);
-
-impl Shared {
-    /// The part from `from` up to `to`, of the same memory.
-    ///
-    /// # Panics
-    /// The range is not within it.
-    #[must_use]
-    pub fn slice(&self, from: usize, to: usize) -> Self {
-        let mut part = self.clone();
-        part.0.truncate(to);
-        part.0.advance(from);
-        part
-    }
-
-    /// Forgets the first `count` bytes.
-    ///
-    /// # Panics
-    /// It is shorter.
-    pub fn advance(&mut self, count: usize) {
-        self.0.advance(count);
-    }
-
-    /// Usable bytes of the block that it keeps from its pool.
-    #[must_use]
-    pub fn block_len(&self) -> usize {
-        self.0.block_len()
-    }
-
-    /// Makes it exclusive again.
-    ///
-    /// # Errors
-    /// It is not the only window of its block: it comes back.
-    pub fn try_into_lease(self) -> Result<Lease, Self> {
-        if self.0.is_sole() { Ok(self.0) } else { Err(self) }
-    }
-}
-
-impl Clone for Shared {
-    fn clone(&self) -> Self {
-        let Lease { pool, block, start, len } = &self.0;
-        pool.retain(*block);
-        Self(Lease { pool: Rc::clone(pool), block: *block, start: *start, len: *len })
-    }
-}
-
-impl From<Lease> for Shared {
-    fn from(lease: Lease) -> Self {
-        lease.freeze()
-    }
-}
-
-impl Deref for Shared {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
+impl Borrow<[u8]> for Lease {
+    fn borrow(&self) -> &[u8] {
         self
     }
 }
 
-impl fmt::Debug for Shared {
+impl BorrowMut<[u8]> for Lease {
+    fn borrow_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// Lengths only: contents are other people's data and do not belong in logs.
+impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Shared({} of {} bytes)", self.len(), self.block_len())
+        write!(f, "Lease({} of {} bytes)", self.len(), self.block_len())
     }
 }

@@ -9,14 +9,20 @@
 mod arena;
 pub mod fake;
 mod lease;
+pub mod mailbox;
 mod numa;
+mod pool;
 mod region;
+mod shared;
 mod slab;
 mod wheel;
+mod window;
 
-pub use arena::{Arena, ArenaConfig, BLOCK_BYTES_MIN, BytePool, PoolStats};
-pub use lease::{Lease, Shared};
+pub use arena::{Arena, ArenaConfig, BLOCK_BYTES_MIN};
+pub use lease::Lease;
 pub use numa::NumaPoolManager;
+pub use pool::{BytePool, PoolStats};
 pub use region::{HugePages, Region, RegionError, RegionReport};
+pub use shared::Shared;
 pub use slab::{Key, ObjectPool, Slab};
 pub use wheel::Wheel;

@@ -152,7 +152,7 @@ fn every_cpu_gets_a_shard_numbered_along_nodes() {
     assert_eq!(first, (0..8).chain(16..24).collect::<Vec<_>>());
     assert!(shards[..16].iter().all(|place| place.node == Some(0)));
     assert!(shards[16..].iter().all(|place| place.node == Some(1)));
-    assert_eq!(placement.why(), "on 32 of 32 CPUs that this process may use");
+    assert!(placement.notes().is_empty(), "{:?}", placement.notes());
 }
 
 #[rstest]
@@ -238,14 +238,12 @@ fn a_quota_bounds_the_shards_and_says_so() {
     let machine = Machine::laptop();
     machine.cgroup2("/").write("sys/fs/cgroup/cpu.max", "150000 100000");
     assert_eq!(plan(&machine, ""), [0, 1]);
-    assert_eq!(
-        placement(&machine, "").why(),
-        "on 2 of 8 CPUs that this process may use; the CPU quota is 1.5"
-    );
+    let note = "2 of 8 CPUs have a shard (the CPU quota is 1.5)";
+    assert_eq!(placement(&machine, "").notes(), [note]);
     assert_eq!(
         refused(&machine, "shards = 4"),
-        "`server.shards` is 4, but there are CPUs for 2 (8 that this process may use; the CPU \
-         quota is 1.5): lower it, or name the CPUs in `server.cpus`"
+        "`server.shards` is 4, but there are CPUs for 2 (the CPU quota is 1.5): lower \
+         it, or name the CPUs in `server.cpus`"
     );
 }
 
@@ -255,7 +253,7 @@ fn cpus_that_are_named_may_exceed_the_quota_but_not_unsaid() {
     machine.cgroup2("/").write("sys/fs/cgroup/cpu.max", "150000 100000");
     let placement = placement(&machine, "cpus = \"0-3\"");
     assert_eq!(placement.shards().len(), 4);
-    assert!(placement.why().ends_with("so they will be throttled"), "{}", placement.why());
+    assert_eq!(placement.notes(), ["4 shards will be throttled (the CPU quota is 1.5)"]);
 }
 
 #[test]
@@ -372,12 +370,12 @@ fn a_node_of_memory_alone_has_no_shards() {
 #[case::too_many_shards(
     Machine::laptop(),
     "shards = 9",
-    "`server.shards` is 9, but there are CPUs for 8 (8 that this process may use): lower it"
+    "`server.shards` is 9, but there are CPUs for 8: lower it"
 )]
 #[case::too_many_for_a_list(
     Machine::laptop(),
     "cpus = \"0-1\"\nshards = 3",
-    "`server.shards` is 3, but there are CPUs for 2 (2 of `server.cpus`): lower it"
+    "`server.shards` is 3, but there are CPUs for 2: lower it"
 )]
 fn what_cannot_be_had_is_said_in_one_sentence(
     #[case] machine: Machine,

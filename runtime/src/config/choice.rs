@@ -14,12 +14,6 @@ pub enum ShardCount {
     Exactly(u16),
 }
 
-impl From<u16> for ShardCount {
-    fn from(count: u16) -> Self {
-        Self::Exactly(count)
-    }
-}
-
 /// Which reactor the shards shall have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReactorChoice {

@@ -28,7 +28,7 @@ pub struct ShardPlace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     shards: Vec<ShardPlace>,
-    why: String,
+    notes: Vec<String>,
 }
 
 impl Placement {
@@ -39,12 +39,12 @@ impl Placement {
     /// shards than CPUs.
     pub fn plan(config: &Config, topology: &Topology) -> Result<Self, ConfigError> {
         let candidates = candidates(config, topology)?;
-        let (count, why) = count(config, topology, &candidates)?;
+        let (count, notes) = count(config, topology, &candidates)?;
         let shards = (0..)
             .zip(choose(&candidates, count))
             .map(|(shard, cpu)| ShardPlace { shard, cpu: cpu.id, node: cpu.memory_node })
             .collect();
-        Ok(Self { shards, why })
+        Ok(Self { shards, notes })
     }
 
     /// The shards, by their number.
@@ -53,10 +53,10 @@ impl Placement {
         &self.shards
     }
 
-    /// Why it is these CPUs, for the report.
+    /// What the operator should know of how they were chosen, in a sentence each.
     #[must_use]
-    pub fn why(&self) -> &str {
-        &self.why
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
@@ -125,35 +125,37 @@ fn named(
     ))
 }
 
-/// How many shards, and why that many.
+/// How many shards, and what is to be said of that.
 fn count(
     config: &Config,
     topology: &Topology,
     candidates: &[Cpu],
-) -> Result<(usize, String), ConfigError> {
+) -> Result<(usize, Vec<String>), ConfigError> {
     let cpus = candidates.len();
     let allowed = topology.quota.map_or(cpus, |quota| quota.cpus().min(cpus));
-    let (bound, whose) = match config.server.cpus {
-        CpuList::Auto => (allowed, "that this process may use"),
-        CpuList::Exactly(_) => (cpus, "of `server.cpus`"),
-    };
+    let is_auto = config.server.cpus == CpuList::Auto;
+    let bound = if is_auto { allowed } else { cpus };
     let count = match config.server.shards {
         ShardCount::Auto => bound,
         ShardCount::Exactly(count) => usize::from(count),
     };
     let quota = match topology.quota {
-        Some(quota) if allowed < cpus => format!("; the CPU quota is {quota}"),
+        Some(quota) if allowed < cpus => format!(" (the CPU quota is {quota})"),
         _ => String::new(),
     };
     if count > bound {
         let advice = if bound < cpus { ", or name the CPUs in `server.cpus`" } else { "" };
         return wrong(format!(
-            "`server.shards` is {count}, but there are CPUs for {bound} ({cpus} {whose}{quota}): \
-             lower it{advice}"
+            "`server.shards` is {count}, but there are CPUs for {bound}{quota}: lower it{advice}"
         ));
     }
-    let throttled = if count > allowed { ", so they will be throttled" } else { "" };
-    Ok((count, format!("on {count} of {cpus} CPUs {whose}{quota}{throttled}")))
+    let mut notes = Vec::new();
+    if count > allowed {
+        notes.push(format!("{count} shards will be throttled{quota}"));
+    } else if bound < cpus && count == bound {
+        notes.push(format!("{bound} of {cpus} CPUs have a shard{quota}"));
+    }
+    Ok((count, notes))
 }
 
 /// The best `count` of them, in the order of the shards.

@@ -3,11 +3,13 @@
 //!
 //! Comes in: how many bytes were received into the [`tail`](Buffers::tail). Goes out: a window of
 //! them as a [`Lease`]. One handle of each buffer stays here, so that a buffer is known to be free
-//! again when that is its only one. It never allocates after it was made.
+//! again when that is its only one. At most a quarter of the buffers stay lent to those who keep
+//! what they received: beyond that, and when few are free, windows are lent as copies of their own
+//! size, so that nobody who hoards runs the others dry.
 
 use std::io;
 
-use hioload_pools::{BytePool, Lease};
+use hioload_pools::{Arena, BytePool, Lease};
 
 /// A buffer is left for the next one when less than this fraction of it is free, so that a receive
 /// rarely cuts what would have fitted into a fresh one.
@@ -15,6 +17,7 @@ const TAIL_FRACTION_MIN: usize = 4;
 
 /// A fixed set of buffers.
 pub(super) struct Buffers {
+    pool: Arena,
     buffer_bytes: usize,
     count: usize,
     /// The unfilled rest of the buffer in use. The same one is used again and again for as long as
@@ -24,11 +27,13 @@ pub(super) struct Buffers {
     free: Vec<Lease>,
     /// What is left of buffers that are full and were not back yet when looked at last.
     lent: Vec<Lease>,
+    /// How many of those had been lent in an earlier turn, when that was looked at last.
+    kept: usize,
 }
 
 impl Buffers {
     /// Takes `count` buffers of `buffer_bytes` from a pool.
-    pub(super) fn new(pool: &impl BytePool, count: usize, buffer_bytes: usize) -> io::Result<Self> {
+    pub(super) fn new(pool: Arena, count: usize, buffer_bytes: usize) -> io::Result<Self> {
         if count == 0 || buffer_bytes == 0 {
             let what = "a reactor needs at least one receive buffer of at least one byte";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -44,7 +49,8 @@ impl Buffers {
             })?;
             free.push(buffer);
         }
-        Ok(Self { buffer_bytes, count, current: None, free, lent: Vec::with_capacity(count) })
+        let lent = Vec::with_capacity(count);
+        Ok(Self { pool, buffer_bytes, count, current: None, free, lent, kept: 0 })
     }
 
     /// Takes back every buffer whose windows are all gone.
@@ -61,6 +67,7 @@ impl Buffers {
                 at += 1;
             }
         }
+        self.kept = self.lent.len();
     }
 
     /// Where the next bytes go, or `None` if all buffers are lent out.
@@ -76,10 +83,18 @@ impl Buffers {
         self.current.as_mut()
     }
 
-    /// Lends out the first `filled` bytes of the [`tail`](Self::tail).
+    /// Lends out the first `filled` bytes of the [`tail`](Self::tail), or a copy of them.
     pub(super) fn lend(&mut self, filled: usize) -> Lease {
         let tail = self.current.as_mut().expect("bytes were received into the tail");
-        tail.split_to(filled)
+        let quarter = (self.count / 4).max(1);
+        if self.kept < quarter && self.free.len() >= quarter {
+            return tail.split_to(filled);
+        }
+        let Some(mut copy) = self.pool.acquire(filled, filled) else {
+            return tail.split_to(filled);
+        };
+        copy.copy_from_slice(&tail[..filled]);
+        copy
     }
 
     /// How many buffers there are.
@@ -103,20 +118,23 @@ fn reclaim_whole(buffer: &mut Lease, buffer_bytes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hioload_pools::{Arena, ArenaConfig};
+    use hioload_pools::ArenaConfig;
 
     use super::*;
 
+    fn arena() -> Arena {
+        Arena::new(ArenaConfig { capacity_bytes: 1 << 20, ..ArenaConfig::default() }).unwrap()
+    }
+
     fn buffers(count: usize) -> Buffers {
-        let pool = Arena::new(ArenaConfig { capacity_bytes: 1 << 20, ..ArenaConfig::default() });
-        Buffers::new(&pool.unwrap(), count, 1024).unwrap()
+        Buffers::new(arena(), count, 1024).unwrap()
     }
 
     #[test]
     fn the_same_buffer_is_used_again_once_its_windows_are_gone() {
         let mut buffers = buffers(2);
         let first = buffers.tail().unwrap().as_ptr();
-        drop(buffers.lend(600));
+        drop(buffers.lend(700));
         assert_ne!(buffers.tail().unwrap().as_ptr(), first);
         buffers.reclaim();
         assert_eq!(buffers.tail().unwrap().as_ptr(), first);
@@ -124,27 +142,43 @@ mod tests {
     }
 
     #[test]
-    fn a_short_tail_is_left_for_a_fresh_buffer_but_used_when_there_is_none() {
-        let mut buffers = buffers(2);
-        buffers.tail().unwrap();
-        let held = [buffers.lend(1000)];
-        assert_eq!(buffers.tail().unwrap().len(), 1024);
-        let more = [buffers.lend(1020)];
-        buffers.reclaim();
-        assert_eq!(buffers.tail().unwrap().len(), 4);
-        let last = buffers.lend(4);
-        assert!(buffers.tail().is_none());
+    fn whoever_keeps_everything_gets_copies_and_the_buffers_stay() {
+        let mut buffers = buffers(8);
+        let mut kept = Vec::new();
+        for _ in 0..100 {
+            buffers.reclaim();
+            let tail = buffers.tail().expect("there is always room");
+            assert!(tail.len() >= 256);
+            tail[..200].fill(7);
+            kept.push(buffers.lend(200));
+        }
+        assert!(buffers.lent() <= 3, "{} of 8 buffers are kept", buffers.lent());
+        assert!(kept.iter().all(|window| window.iter().all(|byte| *byte == 7)));
+    }
+
+    #[test]
+    fn without_memory_for_copies_the_buffers_are_lent_to_the_last_byte() {
+        let pool = arena();
+        let mut buffers = Buffers::new(pool.clone(), 2, 1024).unwrap();
+        let mut rest = Vec::new();
+        while let Some(lease) = pool.acquire(128, 128) {
+            rest.push(lease);
+        }
+        let mut held = Vec::new();
+        while let Some(tail) = buffers.tail() {
+            let len = tail.len();
+            held.push(buffers.lend(len));
+        }
+        assert_eq!(held.len(), 2);
         assert_eq!(buffers.lent(), 2);
-        drop((held, more, last));
-        assert_eq!(buffers.lent(), 0);
+        held.clear();
         buffers.reclaim();
         assert_eq!(buffers.tail().unwrap().len(), 1024);
     }
 
     #[test]
     fn no_pool_is_large_enough_for_everything() {
-        let pool = Arena::new(ArenaConfig { capacity_bytes: 1 << 20, ..ArenaConfig::default() });
-        let refused = Buffers::new(&pool.unwrap(), 17, 64 << 10).err().unwrap();
+        let refused = Buffers::new(arena(), 17, 64 << 10).err().unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
     }
 }

@@ -85,8 +85,9 @@ pub enum Receive {
     Pool,
     /// Straight into this lease, once: the next delivery of the socket is an
     /// [`Event::ReceivedInto`] with it, and then receiving is [`Receive::Paused`] until set again.
-    /// The lease must not be empty. Bytes that were on their way into the reactor's own buffers
-    /// already may come before it, as an [`Event::Received`]. If the peer ends instead, or the
+    /// The lease must not be empty. Bytes that are on their way into the reactor's own buffers go
+    /// into the lease as well, so that none overtakes another: read all of a batch before you ask
+    /// for this. If the peer ends instead, or the
     /// socket fails, the lease goes back to its pool, at the latest with [`Event::Closed`].
     Into(Lease),
 }
@@ -231,8 +232,9 @@ pub trait Reactor {
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr>;
 
     /// Submits all that was asked since the last call, and adds what completed to `batch`, at most
-    /// [`BATCH_MAX`] of them (more only where more sends blocked). Waits for the first completion until `timeout` (`None`: for ever)
-    /// unless there is one already or a [`Waker`] was used since the last wait ended.
+    /// [`BATCH_MAX`] of them (more only where more sends blocked). Waits for the first completion
+    /// until `timeout` (`None`: for ever) unless there is one already or a [`Waker`] was used since
+    /// the last wait ended.
     ///
     /// # Errors
     /// The reactor itself is broken; nothing about a single socket ends here.

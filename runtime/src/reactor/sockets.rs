@@ -44,6 +44,11 @@ impl<T> Sockets<T> {
         self.slab.remove(key(socket))
     }
 
+    /// All of them, in the order of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slab.iter()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.slab.len()

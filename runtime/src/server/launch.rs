@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,12 +48,8 @@ impl Plan {
 
     fn notes(&self) -> Vec<String> {
         let shards = self.placement.shards().len();
-        match limits::raise_descriptors() {
-            Ok(count) => {
-                limits::descriptors_note(&self.config, shards, count).into_iter().collect()
-            }
-            Err(error) => vec![format!("the limit of open files is unknown: {error}")],
-        }
+        let placed = self.placement.notes().iter().cloned();
+        placed.chain(limits::descriptors(&self.config, shards)).collect()
     }
 
     pub(super) fn report(&self) -> Report {
@@ -63,7 +59,6 @@ impl Plan {
             shards: shards.iter().map(ShardReport::planned).collect(),
             addresses: self.config.server.listen.clone(),
             bill: MemoryBill::of(&self.config, shards.len(), SESSION_BYTES),
-            why: self.placement.why().to_owned(),
             notes: self.notes(),
         }
     }
@@ -78,8 +73,8 @@ pub struct Running {
     drain: Duration,
     /// Removes the files of Unix sockets at the end.
     bound: Vec<Bound>,
-    /// Ends the wait for signals when a shard ends by itself.
-    stopper: Arc<Mutex<Option<Stopper>>>,
+    /// Who has ended, also by itself.
+    ends: Arc<Ends>,
 }
 
 impl Running {
@@ -115,17 +110,15 @@ impl Running {
     /// Serves until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
     pub(super) fn serve_until_signal(self, signals: &Signals) -> Result<(), StartError> {
         let system = |source| StartError::System { what: "cannot wait for signals", source };
-        if let Ok(mut stopper) = self.stopper.lock() {
-            *stopper = Some(signals.stopper());
-        }
-        let ended = self.threads.iter().any(JoinHandle::is_finished);
+        self.ends.tell(signals.stopper());
+        let ended = self.ends.count() > 0;
         let first = if ended { None } else { signals.wait(None).map_err(system)? };
         if let Some(signal) = first {
             let seconds = self.drain.as_secs_f64();
             eprintln!("{signal}: closing every connection (at most {seconds} s; again: at once)");
         }
         self.ask_to_drain();
-        while !self.threads.iter().all(JoinHandle::is_finished) {
+        while self.ends.count() < self.threads.len() {
             if let Some(signal) = signals.wait(None).map_err(system)?
                 && first.is_some()
             {
@@ -191,7 +184,7 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
         .map(|bound| bound.address().clone())
         .collect();
 
-    let stopper = Arc::new(Mutex::new(None));
+    let ends = Arc::new(Ends::default());
     let (ready, readies) = mpsc::channel();
     let (started, starteds) = mpsc::channel();
     let mut mailboxes = Vec::new();
@@ -212,11 +205,11 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
             letters,
             seed: entropy(),
         };
-        let (ready, started, stopper) = (ready.clone(), started.clone(), Arc::clone(&stopper));
+        let (ready, started, ends) = (ready.clone(), started.clone(), Arc::clone(&ends));
         let thread = std::thread::Builder::new()
             .name(format!("hioload-{}", place.shard))
             .spawn(move || {
-                let _wake_control = WakeOnDrop(stopper);
+                let _end = End(ends);
                 shard_thread(order, &ready, &go, &started)
             })
             .map_err(|source| StartError::System { what: "cannot start a thread", source })?;
@@ -234,7 +227,7 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
     collect(&starteds, threads.len())
         .map_err(|failed| failed.unwrap_or_else(|| first_failure(&mut threads)))?;
     let drain = Duration::from_millis(plan.config.shutdown.drain_ms);
-    Ok(Running { report, handles, threads, drain, bound, stopper })
+    Ok(Running { report, handles, threads, drain, bound, ends })
 }
 
 type Listeners = Vec<(Listener, Option<usize>)>;
@@ -292,12 +285,33 @@ fn connect(
     handles.into()
 }
 
-/// Ends the control thread's wait when a shard's thread ends, however it ends.
-struct WakeOnDrop(Arc<Mutex<Option<Stopper>>>);
+/// Counts the shards that have ended, and wakes the control thread for each.
+#[derive(Debug, Default)]
+struct Ends {
+    count: AtomicUsize,
+    stopper: Mutex<Option<Stopper>>,
+}
 
-impl Drop for WakeOnDrop {
+impl Ends {
+    /// From now on this is told of each end; of those that were already, only by the count.
+    fn tell(&self, stopper: Stopper) {
+        if let Ok(mut told) = self.stopper.lock() {
+            *told = Some(stopper);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+}
+
+/// The end of a shard's thread, however it comes.
+struct End(Arc<Ends>);
+
+impl Drop for End {
     fn drop(&mut self) {
-        if let Ok(stopper) = self.0.lock()
+        self.0.count.fetch_add(1, Ordering::Release);
+        if let Ok(stopper) = self.0.stopper.lock()
             && let Some(stopper) = &*stopper
         {
             stopper.stop();

@@ -14,8 +14,6 @@ pub struct Report {
     pub config: Config,
     /// Where WebSocket and HTTP are served.
     pub addresses: Vec<ListenAddress>,
-    /// How the CPUs were found.
-    pub why: String,
     /// One line per shard.
     pub shards: Vec<ShardReport>,
     /// The most memory that the configuration allows, by purpose.
@@ -66,7 +64,7 @@ impl fmt::Display for Report {
         let count = self.shards.len();
         let plural = if count == 1 { "shard" } else { "shards" };
         let version = env!("CARGO_PKG_VERSION");
-        writeln!(f, "hioload {version}: {count} {plural} ({})", self.why)?;
+        writeln!(f, "hioload {version}: {count} {plural}")?;
         for address in &self.addresses {
             writeln!(f, "  listening on {address}")?;
         }

@@ -10,6 +10,31 @@ const SHARD_DESCRIPTORS: u64 = 96;
 /// Descriptors of the process beside its shards: standard streams, signals, files of the program.
 const PROCESS_DESCRIPTORS: u64 = 64;
 
+/// Raises the limit of descriptors as far as this process may, and says in one sentence if that is
+/// too little for `shards` shards with `limits.connections_max` connections each.
+#[must_use]
+pub fn descriptors(config: &Config, shards: usize) -> Option<String> {
+    match raise_descriptors() {
+        Ok(limit) => shortage(config, shards, limit),
+        Err(error) => Some(format!("the limit of descriptors cannot be read: {error}")),
+    }
+}
+
+/// What is to be said if the process may have `limit` descriptors.
+fn shortage(config: &Config, shards: usize, limit: u64) -> Option<String> {
+    let connections = config.limits.connections_max as u64;
+    let each = connections.saturating_add(SHARD_DESCRIPTORS);
+    let wanted = each.saturating_mul(shards as u64).saturating_add(PROCESS_DESCRIPTORS);
+    (limit < wanted).then(|| {
+        format!(
+            "this process may have {limit} descriptors, but {shards} x `limits.connections_max` \
+             ({connections}) need {wanted}, one per connection: raise the hard limit \
+             (LimitNOFILE= of systemd, `ulimit -Hn`), or lower the key; without, accepting pauses \
+             when they run out"
+        )
+    })
+}
+
 /// Raises the soft limit of descriptors to the hard one if the system lets us, and returns what it
 /// is then.
 ///
@@ -28,23 +53,6 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(if result == 0 { raised.rlim_cur } else { limit.rlim_cur })
 }
 
-/// What the operator should know, in one sentence, if a process with `descriptors` of them has too
-/// few for `shards` shards with `limits.connections_max` connections each.
-#[must_use]
-pub fn descriptors_note(config: &Config, shards: usize, descriptors: u64) -> Option<String> {
-    let connections = config.limits.connections_max as u64;
-    let each = connections.saturating_add(SHARD_DESCRIPTORS);
-    let wanted = each.saturating_mul(shards as u64).saturating_add(PROCESS_DESCRIPTORS);
-    (descriptors < wanted).then(|| {
-        format!(
-            "{shards} x `limits.connections_max` ({connections}) need {wanted} descriptors, one \
-             per connection, but this process may have {descriptors}: raise the hard limit \
-             (LimitNOFILE= of systemd, `ulimit -Hn`) or lower the key; accepting pauses where they \
-             run out"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,8 +69,8 @@ mod tests {
         let mut config = Config::default();
         config.limits.connections_max = 1000;
         let wanted = 2 * (1000 + SHARD_DESCRIPTORS) + PROCESS_DESCRIPTORS;
-        assert_eq!(descriptors_note(&config, 2, wanted), None);
-        let text = descriptors_note(&config, 2, wanted - 1).unwrap();
+        assert_eq!(shortage(&config, 2, wanted), None);
+        let text = shortage(&config, 2, wanted - 1).unwrap();
         for part in ["limits.connections_max", &wanted.to_string(), "LimitNOFILE"] {
             assert!(text.contains(part), "{part} is missing: {text}");
         }

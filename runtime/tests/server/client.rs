@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use hioload::config::{Config, ListenAddress, ReactorChoice};
+use hioload::config::{Config, ListenAddress, ReactorChoice, ShardCount};
 use hioload::{Running, Server, ServerBuilder};
 use hioload_protocol::ws::frame::{HEADER_BYTES_MAX, Header};
 use hioload_protocol::ws::{Opcode, mask::mask};
@@ -21,7 +21,7 @@ pub fn start(
 ) -> Running {
     let builder = Server::builder().listen("127.0.0.1:0").configure(|config| {
         config.server.reactor = reactor;
-        config.server.shards = 1.into();
+        config.server.shards = ShardCount::Exactly(1);
         config.memory.buffers = 16;
         // Most tests stop the server under the eyes of clients that answer no close frame.
         config.websocket.close_timeout_ms = 100;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use hioload::config::ReactorChoice::{self, Epoll, Uring};
+use hioload::config::ShardCount;
 use hioload::{Handler, Message, MessageKind, Request, Session, SessionId, Shard, Upgrade};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
@@ -42,7 +43,7 @@ fn sessions_of_different_shards_reach_each_other(#[values(Uring, Epoll)] reactor
     let known = Arc::clone(&names);
     let server = start(
         reactor,
-        |config| config.server.shards = 2.into(),
+        |config| config.server.shards = ShardCount::Exactly(2),
         |server| server.websocket("/", move |_| Post(Arc::clone(&known))),
     );
     let mut clients: Vec<_> =

@@ -48,6 +48,14 @@ pub struct EpollConfig {
     pub pool: Arena,
 }
 
+impl EpollConfig {
+    /// 64 buffers of 64 KiB from this pool, and at most 65,536 sockets.
+    #[must_use]
+    pub const fn new(pool: Arena) -> Self {
+        Self { buffers: 64, buffer_bytes: 64 << 10, sockets_max: 65_536, pool }
+    }
+}
+
 /// The [`Reactor`] over `epoll_wait`, `recv` and `sendmsg`.
 pub struct Epoll {
     kernel: Kernel,
@@ -89,7 +97,7 @@ impl Epoll {
     /// The system refuses an epoll instance or an eventfd (no descriptors are left), or the pool
     /// has no room for the receive buffers.
     pub fn new(config: EpollConfig) -> io::Result<Self> {
-        let buffers = Buffers::new(&config.pool, config.buffers, config.buffer_bytes)?;
+        let buffers = Buffers::new(config.pool, config.buffers, config.buffer_bytes)?;
         let kernel = Kernel::new()?;
         let counter = Arc::new(kernel.event_counter()?);
         let edge = libc::EPOLLET as u32;

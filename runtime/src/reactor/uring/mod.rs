@@ -145,6 +145,9 @@ pub struct Uring {
     singles: Vec<Option<Lease>>,
     /// Completions to deliver, and whose they are.
     ready: VecDeque<(Socket, Completion)>,
+    /// Sends that blocked: told by the very next wait, however full the batch is, as its silence
+    /// would be success.
+    blocked: Vec<Completion>,
     /// Sockets that wait for a receive buffer.
     hungry: VecDeque<Socket>,
     /// Scratch of a harvest, kept for its memory.
@@ -194,6 +197,7 @@ impl Uring {
             addresses: Slab::new(config.sockets_max),
             singles: Vec::new(),
             ready: VecDeque::with_capacity(BATCH_MAX),
+            blocked: Vec::new(),
             hungry: VecDeque::new(),
             entries: Vec::with_capacity(config.entries as usize),
             windows: Vec::with_capacity(config.buffers),
@@ -246,6 +250,11 @@ impl Uring {
         }
     }
 
+    /// Whether there is anything to deliver.
+    fn has_news(&self) -> bool {
+        !self.ready.is_empty() || !self.blocked.is_empty()
+    }
+
     fn tell_of(&mut self, socket: Socket, token: Token, event: Event) {
         self.ready.push_back((socket, Completion { token, event }));
     }
@@ -295,7 +304,7 @@ impl Uring {
                 // A signal that came too late for the sleep it was meant for ends no other one.
                 asleep = asleep && !self.waker.wake_up() && self.waker.fall_asleep();
             }
-            if !asleep || !self.ready.is_empty() {
+            if !asleep || self.has_news() {
                 return Ok(());
             }
             if let (Some(timeout), Some(started)) = (timeout, started) {
@@ -473,13 +482,14 @@ impl Reactor for Uring {
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.recycle();
         let must_go_on = self.feed_hungry();
-        let may_sleep = self.ready.is_empty() && !must_go_on && timeout != Some(Duration::ZERO);
+        let may_sleep = !self.has_news() && !must_go_on && timeout != Some(Duration::ZERO);
         let asleep = may_sleep && self.waker.fall_asleep();
         let result = self.run(asleep, timeout);
         self.waker.wake_up();
         result?;
-        let count = self.ready.len().min(BATCH_MAX);
-        self.completions += count as u64;
+        let count = self.ready.len().min(BATCH_MAX.saturating_sub(self.blocked.len()));
+        self.completions += (self.blocked.len() + count) as u64;
+        batch.append(&mut self.blocked);
         batch.extend(self.ready.drain(..count).map(|(_, completion)| completion));
         Ok(())
     }

@@ -25,11 +25,14 @@ const SINGLE_SHOT_BYTES: usize = 16 << 10;
 impl Uring {
     pub(super) fn do_receive(&mut self, socket: Socket, receive: Receive) {
         let Some(slot) = self.table.get_mut(socket) else { return };
-        if !slot.is_live() || slot.has(Flags::ENDED.and(Flags::LISTENER)) {
+        if !slot.is_live() || slot.has(Flags::LISTENER) {
             return;
         }
         assert!(slot.mode != Mode::Into, "a lease is outstanding: the contract of Receive::Into");
+        let has_ended = slot.has(Flags::ENDED);
         match receive {
+            Receive::Into(lease) => self.receive_into(socket, lease),
+            _ if has_ended => {}
             Receive::Paused => {
                 slot.mode = Mode::Paused;
                 self.cancel_armed(socket);
@@ -38,13 +41,15 @@ impl Uring {
                 slot.mode = Mode::Pool;
                 self.arm_receive(socket);
             }
-            Receive::Into(lease) => self.receive_into(socket, lease),
         }
     }
 
     fn receive_into(&mut self, socket: Socket, lease: Lease) {
         assert!(!lease.is_empty(), "an empty lease: the contract of Receive::Into");
         let Some(lease) = self.fill_from_ready(socket, lease) else { return };
+        if self.table.get(socket).is_none_or(|slot| slot.has(Flags::ENDED)) {
+            return;
+        }
         let key = self.leases.insert(lease);
         let key = key.unwrap_or_else(|_| unreachable!("a socket has one lease at a time"));
         let slot = self.table.get_mut(socket).expect("the caller has looked");

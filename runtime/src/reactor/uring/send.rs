@@ -22,7 +22,7 @@ use socket2::SockRef;
 
 use super::Uring;
 use super::table::{Flags, NOTHING, Operation, user_data};
-use crate::reactor::{Event, Socket};
+use crate::reactor::{Completion, Event, Socket};
 
 /// Segments of one gathered send: as many as the kernel keeps room for between two sends.
 const SEGMENTS_MAX: usize = 64;
@@ -182,7 +182,10 @@ impl Rest {
 
 impl Uring {
     pub(super) fn do_send(&mut self, socket: Socket, segments: impl IntoIterator<Item = Shared>) {
-        let Some(slot) = self.table.get(socket).filter(|slot| slot.is_live()) else { return };
+        let Some(slot) = self.table.get(socket) else { return };
+        if !slot.is_live() || slot.has(Flags::SHUT_DOWN) {
+            return;
+        }
         let (fd, is_busy) = (slot.fd(), slot.has(Flags::SENDING.and(Flags::BLOCKED)));
         assert!(!is_busy, "one send at a time: the contract of Reactor::send");
         if !self.turn.has_room() {
@@ -217,7 +220,10 @@ impl Uring {
 
     pub(super) fn do_shutdown(&mut self, socket: Socket) {
         let Some(slot) = self.table.get_mut(socket).filter(|slot| slot.is_live()) else { return };
-        slot.set(Flags::SHUTDOWN);
+        if slot.has(Flags::SHUT_DOWN) {
+            return;
+        }
+        slot.set(Flags::SHUT_DOWN.and(Flags::FIN_WAITS));
         self.shut_down_if_sent(socket);
     }
 
@@ -323,7 +329,8 @@ impl Uring {
         slot.set(Flags::BLOCKED);
         let entry = rest.entry(slot.fd(), key);
         self.sends_blocked += 1;
-        self.tell(socket, Event::SendBlocked(bytes));
+        let token = slot.token;
+        self.blocked.push(Completion { token, event: Event::SendBlocked(bytes) });
         self.start(socket, entry);
     }
 
@@ -331,10 +338,10 @@ impl Uring {
     pub(super) fn shut_down_if_sent(&mut self, socket: Socket) {
         let Some(slot) = self.table.get_mut(socket) else { return };
         let waits = Flags::SENDING.and(Flags::BLOCKED).and(Flags::CONNECTING);
-        if !slot.has(Flags::SHUTDOWN) || slot.has(waits) || !slot.is_live() {
+        if !slot.has(Flags::FIN_WAITS) || slot.has(waits) || !slot.is_live() {
             return;
         }
-        slot.unset(Flags::SHUTDOWN);
+        slot.unset(Flags::FIN_WAITS);
         if let Some(fd) = &slot.fd {
             self.calls.set(self.calls.get() + 1);
             // It fails only if the connection is broken, which the next operation tells.

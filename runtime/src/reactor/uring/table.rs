@@ -90,9 +90,11 @@ impl Flags {
     pub(super) const SENDING: Self = Self(1 << 8);
     /// A send is blocked.
     pub(super) const BLOCKED: Self = Self(1 << 9);
+    /// The caller sends nothing more.
+    pub(super) const SHUT_DOWN: Self = Self(1 << 10);
     /// FIN shall follow what is being sent.
-    pub(super) const SHUTDOWN: Self = Self(1 << 10);
-    pub(super) const LISTENER: Self = Self(1 << 11);
+    pub(super) const FIN_WAITS: Self = Self(1 << 11);
+    pub(super) const LISTENER: Self = Self(1 << 12);
 
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -1,0 +1,205 @@
+//! What the sim reactor does with a socket that something happened to, and how sockets end.
+
+use std::io;
+use std::mem;
+
+use hioload_pools::Shared;
+
+use super::net::End;
+use super::{Due, Phase, Place, SimReactor, take_lease};
+use crate::reactor::batch::Batch;
+use crate::reactor::{Connection, Event, Receive, Socket};
+
+/// Connections that one listener accepts in one wait.
+const ACCEPTS_MAX: usize = 64;
+
+impl SimReactor {
+    pub(super) fn accept_some(&mut self, listener: Socket, port: u16, batch: &mut Batch<'_>) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(entry) = self.sockets.get_mut(listener) else { return };
+            if matches!(entry.mode, Receive::Paused) {
+                return;
+            }
+            if batch.is_full() {
+                break;
+            }
+            self.stats.calls += 1;
+            match self.net.state().accept(port) {
+                Ok(Some(end)) => {
+                    let connection = Connection::simulated(end.to_number());
+                    batch.push(entry.token, Event::Accepted(connection));
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    entry.mode = Receive::Paused;
+                    batch.push(entry.token, Event::AcceptFailed(error));
+                }
+            }
+        }
+        self.again.push(listener);
+    }
+
+    pub(super) fn handle_stream(&mut self, socket: Socket, end: End, batch: &mut Batch<'_>) {
+        self.resume_send(socket, end, batch);
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        if entry.place.is_none() {
+            return;
+        }
+        if batch.is_full() {
+            self.again.push(socket);
+        } else if entry.wants_bytes() {
+            self.receive_some(socket, end, batch);
+        } else {
+            let error = self.net.state().take_error(end);
+            if let Some(error) = error {
+                self.fail(socket, error);
+            }
+        }
+    }
+
+    /// One receive: more comes with the next wait, after everybody else had a turn.
+    fn receive_some(&mut self, socket: Socket, end: End, batch: &mut Batch<'_>) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let room = match &mut entry.mode {
+            Receive::Into(lease) => Some(lease),
+            Receive::Pool | Receive::Paused => self.buffers.tail(),
+        };
+        let Some(room) = room else {
+            entry.is_starved = true;
+            self.stats.starved += 1;
+            self.starved.push_back(socket);
+            return;
+        };
+        self.stats.calls += 1;
+        let answer = self.net.state().read(end, room);
+        match answer {
+            Ok(0) => {
+                entry.has_ended = true;
+                entry.mode = Receive::Paused;
+                batch.push(entry.token, Event::Ended);
+                self.again.push(socket);
+            }
+            Ok(filled) => {
+                self.stats.received_bytes += filled as u64;
+                let event = if matches!(entry.mode, Receive::Pool) {
+                    Event::Received(self.buffers.lend(filled))
+                } else {
+                    let lease = take_lease(&mut entry.mode).expect("bytes were read into it");
+                    Event::ReceivedInto { lease, filled }
+                };
+                batch.push(entry.token, event);
+                self.again.push(socket);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.fail(socket, error),
+        }
+    }
+
+    /// Receives for those that found no buffer, in their order, while there are buffers now.
+    pub(super) fn feed_starved(&mut self, batch: &mut Batch<'_>) {
+        while !batch.is_full() && self.buffers.tail().is_some() {
+            let Some(socket) = self.starved.pop_front() else { return };
+            let Some(entry) = self.sockets.get_mut(socket) else { continue };
+            entry.is_starved = false;
+            if let (true, Some(Place::End(end))) = (entry.wants_bytes(), entry.place) {
+                self.receive_some(socket, end, batch);
+            }
+        }
+    }
+
+    pub(super) fn send_now(&mut self, socket: Socket, segments: impl Iterator<Item = Shared>) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let Some(Place::End(end)) = entry.place else { return };
+        if entry.is_finishing {
+            return;
+        }
+        assert!(entry.blocked.is_empty(), "nothing is sent while a send is blocked");
+        entry.blocked.extend(segments.filter(|segment| !segment.is_empty()));
+        match self.flush(socket, end) {
+            Ok(_) => {
+                let Some(entry) = self.sockets.get(socket) else { return };
+                if !entry.blocked.is_empty() {
+                    let bytes = entry.blocked.iter().map(|segment| segment.len()).sum();
+                    self.stats.sends_blocked += 1;
+                    self.blocked_due.push((socket, bytes));
+                }
+            }
+            Err(error) => self.fail(socket, error),
+        }
+    }
+
+    fn resume_send(&mut self, socket: Socket, end: End, batch: &mut Batch<'_>) {
+        let is_blocked = |reactor: &Self| {
+            reactor.sockets.get(socket).is_some_and(|entry| !entry.blocked.is_empty())
+        };
+        if !is_blocked(self) {
+            return;
+        }
+        match self.flush(socket, end) {
+            Ok(bytes) => {
+                let done = !is_blocked(self);
+                let Some(entry) = self.sockets.get(socket) else { return };
+                if bytes > 0 {
+                    batch.push(entry.token, Event::Sent { bytes, done });
+                }
+                if done && entry.is_finishing {
+                    self.net.state().shut_down(end);
+                }
+            }
+            Err(error) => self.fail(socket, error),
+        }
+    }
+
+    /// Writes until all is taken or the window is full; answers how many bytes that were.
+    fn flush(&mut self, socket: Socket, end: End) -> io::Result<usize> {
+        let entry = self.sockets.get_mut(socket).expect("it has something to send");
+        let mut taken = 0;
+        while let Some(segment) = entry.blocked.front_mut() {
+            self.stats.calls += 1;
+            match self.net.state().write(end, segment) {
+                Ok(count) => {
+                    taken += count;
+                    segment.advance(count);
+                    if segment.is_empty() {
+                        entry.blocked.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.stats.sent_bytes += taken as u64;
+        Ok(taken)
+    }
+
+    /// The socket is broken: gives back all that it held, and will say so.
+    pub(super) fn fail(&mut self, socket: Socket, error: io::Error) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        entry.phase = Phase::Failed;
+        self.release(socket);
+        self.due.push_back((socket, Due::Failed(error)));
+    }
+
+    /// Gives back all that a socket holds but its row in the table.
+    pub(super) fn release(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        entry.blocked = std::collections::VecDeque::new();
+        drop(take_lease(&mut entry.mode));
+        if mem::take(&mut entry.is_starved) {
+            self.starved.retain(|starved| *starved != socket);
+        }
+        let place = entry.place.take();
+        self.stats.calls += 1;
+        match place {
+            Some(Place::Port(port)) => self.net.state().unlisten(port),
+            Some(Place::End(end)) => self.net.state().close(end),
+            None => {}
+        }
+    }
+}
+
+impl super::Entry {
+    const fn wants_bytes(&self) -> bool {
+        !matches!(self.mode, Receive::Paused) && !self.has_ended && !self.is_starved
+    }
+}
