@@ -290,6 +290,8 @@ fn regions<R: Reactor>(turn: &Turn<R>, pool: &Arena) -> Vec<Range<usize>> {
 
 #[test]
 fn two_shards_write_to_no_common_cache_line() {
+    // Both live until both have looked: memory that one gave back the other may be given.
+    let both = std::sync::Barrier::new(2);
     let shard = || {
         let pool = pool();
         let reactor = Epoll::new(EpollConfig::new(pool.clone())).unwrap();
@@ -298,7 +300,9 @@ fn two_shards_write_to_no_common_cache_line() {
         while turn.entries.iter().count() < clients.len() {
             turn_awake(&mut turn);
         }
-        regions(&turn, &pool)
+        let regions = regions(&turn, &pool);
+        both.wait();
+        regions
     };
     let (one, other) = std::thread::scope(|scope| {
         let threads = [scope.spawn(shard), scope.spawn(shard)];
