@@ -46,7 +46,7 @@ async function visit(site, query) {
     // Chromium has no sandbox for root, and a container often has none for anybody.
     "--no-sandbox", `--user-data-dir=${profile}`,
     `http://127.0.0.1:${site.port}/page?url=${encodeURIComponent(url)}${query}`,
-  ], { stdio: ["ignore", "ignore", "pipe"] });
+  ], { stdio: ["ignore", "ignore", "pipe"], detached: true });
   browser.stderr.on("data", (data) => log.push(data));
   const exited = once(browser, "exit");
   let timer;
@@ -61,9 +61,28 @@ async function visit(site, query) {
     throw error;
   } finally {
     clearTimeout(timer);
-    browser.kill("SIGKILL");
+    end(browser);
     await exited.catch(() => {});
-    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    remove(profile);
+  }
+}
+
+// Ends the browser with its helpers: detached, it leads a process group of its own.
+function end(browser) {
+  try {
+    process.kill(-browser.pid, "SIGKILL");
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error;
+  }
+}
+
+// A helper that is still dying may write into the profile meanwhile: that is no verdict on the
+// server.
+function remove(profile) {
+  try {
+    fs.rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  } catch (error) {
+    process.stderr.write(`the browser's profile ${profile} is left behind: ${error.message}\n`);
   }
 }
 
