@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hioload_pools::{ArenaConfig, BytePool, NumaPoolManager};
+use hioload_pools::{ArenaConfig, BytePool, NumaPoolManager, mailbox};
 
 use super::backend::{self, Backend};
 use super::builder::RouteFactory;
@@ -16,7 +16,7 @@ use super::report::{Report, ShardReport};
 use crate::config::{Config, ListenAddress};
 use crate::place::{self, MemoryBill, Placement, ShardPlace, Topology};
 use crate::reactor::{Listener, Reactor, Waker};
-use crate::shard::{Letter, Letters, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
+use crate::shard::{Letter, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
 use crate::shard::{SESSION_BYTES, ShardHandle};
 use crate::sys::listen::{self, Bound};
 use crate::sys::signals::{Signals, Stopper};
@@ -170,7 +170,7 @@ struct Order {
     websockets: Vec<(String, RouteFactory)>,
     plain: Vec<(String, PlainHandler)>,
     raw: Vec<RouteFactory>,
-    letters: Arc<Letters>,
+    letters: mailbox::Receiver<Letter>,
     seed: u64,
 }
 
@@ -191,9 +191,9 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
     let mut starters = Vec::new();
     let mut threads = Vec::new();
     for place in &shards {
-        let letters = Arc::new(Letters::new(MAILBOX_LETTERS));
+        let (sender, letters) = mailbox::channel(MAILBOX_LETTERS);
         let (starter, go) = mpsc::channel();
-        mailboxes.push(Arc::clone(&letters));
+        mailboxes.push(sender);
         starters.push(starter);
         let order = Order {
             place: place.clone(),
@@ -270,7 +270,7 @@ fn first_failure(threads: &mut Vec<JoinHandle<Result<(), String>>>) -> StartErro
 
 /// Joins the mailboxes with the wakers, and notes what each shard said of itself.
 fn connect(
-    mailboxes: Vec<Arc<Letters>>,
+    mailboxes: Vec<mailbox::Sender<Letter>>,
     mut readies: Vec<Ready>,
     report: &mut Report,
 ) -> Arc<[ShardHandle]> {

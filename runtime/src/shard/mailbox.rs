@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_queue::ArrayQueue;
+use hioload_pools::mailbox;
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::Shard;
@@ -13,9 +13,6 @@ use crate::reactor::Waker;
 
 /// Letters that a mailbox holds before senders are told that it is full.
 pub(crate) const MAILBOX_LETTERS: usize = 4096;
-
-/// A bounded queue from any thread to one shard; neither side ever locks or waits.
-pub(crate) type Letters = ArrayQueue<Letter>;
 
 /// What a shard can be asked from outside.
 pub(crate) enum Letter {
@@ -48,7 +45,7 @@ pub struct ShardHandle {
 
 struct Inner {
     shard: u16,
-    letters: Arc<Letters>,
+    letters: mailbox::Sender<Letter>,
     waker: Waker,
 }
 
@@ -62,7 +59,7 @@ pub struct MailboxFull {
 }
 
 impl ShardHandle {
-    pub(crate) fn new(shard: u16, letters: Arc<Letters>, waker: Waker) -> Self {
+    pub(crate) fn new(shard: u16, letters: mailbox::Sender<Letter>, waker: Waker) -> Self {
         Self { inner: Arc::new(Inner { shard, letters, waker }) }
     }
 
@@ -104,7 +101,7 @@ impl ShardHandle {
 
     pub(crate) fn post(&self, letter: Letter) -> Result<(), MailboxFull> {
         let full = MailboxFull { shard: self.inner.shard };
-        self.inner.letters.push(letter).map_err(|_| full)?;
+        self.inner.letters.try_send(letter).map_err(|_| full)?;
         self.inner.waker.wake();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A shard: one thread, one CPU, one reactor, and everything that its sessions need.
 //!
 //! Nothing here is shared with another shard and nothing is `Send`; others reach a shard through
-//! its [`ShardHandle`] only. The loop is [`turn`]; what a handler sees of it is [`Shard`].
+//! its [`ShardHandle`] only. The loop is `turn.rs`; what a handler sees of it is [`Shard`].
 
 mod accept;
 mod conn;
@@ -18,6 +18,8 @@ mod request;
 mod route;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod turn;
 mod websocket;
@@ -41,7 +43,7 @@ pub use request::{Request, UpgradeToken};
 pub use session::{Sent, Session, SessionId, WebSocketConn};
 
 pub(crate) use handshake::{Paths, PlainHandler};
-pub(crate) use mailbox::{Letter, Letters, MAILBOX_LETTERS};
+pub(crate) use mailbox::{Letter, MAILBOX_LETTERS};
 pub(crate) use route::Route;
 pub(crate) use settings::Settings;
 pub(crate) use turn::{Parts, Turn};
@@ -96,6 +98,8 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
+    /// Turns of the loop.
+    pub turns: u64,
     /// Connections taken from the listeners.
     pub accepted: u64,
     /// Sessions opened: upgrades accepted, and raw connections.

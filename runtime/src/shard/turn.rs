@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel};
+use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel, mailbox};
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::accept::Listeners;
@@ -19,7 +19,7 @@ use super::driver::Driver;
 use super::entry::{Entry, Phase};
 use super::executor::Executor;
 use super::handshake::{Paths, Unfinished};
-use super::mailbox::{Letter, Letters};
+use super::mailbox::Letter;
 use super::message::Message;
 use super::outbox::Egress;
 use super::request::UpgradeToken;
@@ -42,7 +42,7 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) listeners: Listeners,
     /// When the shard gives up what is left; set once it drains.
     pub(super) drain_until_ms: Option<u64>,
-    letters: Arc<Letters>,
+    letters: mailbox::Receiver<Letter>,
     batch: Vec<Completion>,
     expired: Vec<u32>,
     /// The other of two lists of actions: one is run while the other is filled.
@@ -55,7 +55,7 @@ pub(crate) struct Parts<R> {
     pub(crate) place: ShardPlace,
     pub(crate) settings: Settings,
     pub(crate) pool: Rc<dyn BytePool>,
-    pub(crate) letters: Arc<Letters>,
+    pub(crate) letters: mailbox::Receiver<Letter>,
     pub(crate) handles: Arc<[ShardHandle]>,
     pub(crate) seed: u64,
 }
@@ -128,6 +128,7 @@ impl<R: Reactor> Turn<R> {
         self.driver.reactor.wait(timeout, &mut self.batch)?;
         let now = self.driver.reactor.now();
         self.driver.shard.now = now;
+        self.driver.shard.counters.turns += 1;
         self.driver.shard.executor.timers().advance(now);
         self.driver.egress.begin_turn(now.as_millis());
 
@@ -205,7 +206,7 @@ impl<R: Reactor> Turn<R> {
         }
         self.driver.shard.reactor = self.driver.reactor.stats();
         for _ in 0..LETTERS_MAX {
-            let Some(letter) = self.letters.pop() else { return };
+            let Some(letter) = self.letters.try_recv() else { return };
             match letter {
                 Letter::Send { to, kind, payload } => self.send_copy(to.key, kind, &payload),
                 Letter::Close { session, code } => self.close(session.key, code),

@@ -8,7 +8,8 @@
 //! collected.
 //!
 //! What could not be taken at once is moved to a record of its own ([`Rest`]) and goes out as the
-//! kernel finds room.
+//! kernel finds room. So is a send of more segments than an entry can have, which is nevertheless
+//! silent if the kernel takes it, entry by entry, within the wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,17 +25,23 @@ use super::Uring;
 use super::table::{Flags, NOTHING, Operation, user_data};
 use crate::reactor::{Completion, Event, Socket};
 
-/// Segments of one gathered send: as many as the kernel keeps room for between two sends.
-const SEGMENTS_MAX: usize = 64;
+/// Segments of one entry: the limit of the system (`IOV_MAX`). Up to 64 the kernel has room for
+/// from one send to the next.
+const SEGMENTS_MAX: usize = 1024;
+/// Segments of a send that is tried entry by entry within one wait. One with more is told of as if
+/// it were blocked.
+const QUIET_SEGMENTS_MAX: usize = 8 * SEGMENTS_MAX;
 /// Vectors per entry of the queue, on average, before a turn is submitted early: 64 KiB for 1024.
 const VECTORS_PER_ENTRY: usize = 4;
-/// Records of blocked sends that are kept for the next ones (1.6 KiB each).
+/// Records of blocked sends that are kept for the next ones (up to 17 KiB each, mostly far less).
 const SPARE_RESTS_MAX: usize = 64;
 
 /// The sends of a turn, and the memory that their entries point to.
 pub(super) struct Turn {
     sends: Vec<Sending>,
     segments: Vec<Shared>,
+    /// Scratch for segments that have to wait for room, kept for its memory.
+    aside: Vec<Shared>,
     /// Never moved, so that entries can point here.
     headers: Box<[libc::msghdr]>,
     vectors: Box<[libc::iovec]>,
@@ -57,6 +64,8 @@ struct Sending {
 /// Sends that blocked.
 pub(super) struct Rests {
     records: Slab<Box<Rest>>,
+    /// How many of the records nobody was told of.
+    quiet: usize,
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
     spare: Vec<Box<Rest>>,
 }
@@ -67,8 +76,12 @@ struct Rest {
     key: Key,
     segments: VecDeque<Shared>,
     bytes: usize,
+    /// The caller was not told that it is blocked, as it may not be.
+    is_quiet: bool,
+    /// What the entry in flight was given.
+    offered: usize,
     header: libc::msghdr,
-    vectors: [libc::iovec; SEGMENTS_MAX],
+    vectors: Vec<libc::iovec>,
 }
 
 const NO_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
@@ -80,6 +93,7 @@ impl Turn {
         Self {
             sends: Vec::with_capacity(entries),
             segments: Vec::with_capacity(entries),
+            aside: Vec::new(),
             headers: vec![no_header(); entries].into_boxed_slice(),
             vectors: vec![NO_VECTOR; vectors].into_boxed_slice(),
             vectors_used: 0,
@@ -87,9 +101,8 @@ impl Turn {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.sends.len() < self.headers.len()
-            && self.vectors.len() - self.vectors_used >= SEGMENTS_MAX
+    fn has_room(&self, segments: usize) -> bool {
+        self.sends.len() < self.headers.len() && self.vectors.len() - self.vectors_used >= segments
     }
 
     /// The entry for the segments from `first` on, which have just been added.
@@ -101,7 +114,9 @@ impl Turn {
             opcode::Send::new(fd, segment.as_ptr(), len).flags(flags).build()
         } else {
             let vectors = &mut self.vectors[self.vectors_used..][..segments.len()];
-            fill(vectors, segments.iter());
+            for (vector, segment) in vectors.iter_mut().zip(segments) {
+                *vector = vector_of(segment);
+            }
             self.vectors_used += segments.len();
             let header = &mut self.headers[self.sends.len()];
             header.msg_iov = vectors.as_mut_ptr();
@@ -115,7 +130,7 @@ impl Turn {
 
 impl Rests {
     pub(super) const fn new(sockets_max: usize) -> Self {
-        Self { records: Slab::new(sockets_max), spare: Vec::new() }
+        Self { records: Slab::new(sockets_max), quiet: 0, spare: Vec::new() }
     }
 
     fn make(&mut self, socket: Socket) -> Box<Rest> {
@@ -125,17 +140,21 @@ impl Rests {
                 key: NOTHING,
                 segments: VecDeque::new(),
                 bytes: 0,
+                is_quiet: false,
+                offered: 0,
                 header: no_header(),
-                vectors: [NO_VECTOR; SEGMENTS_MAX],
+                vectors: Vec::new(),
             })
         });
         rest.socket = socket;
         rest.bytes = 0;
+        rest.is_quiet = false;
         rest
     }
 
     fn release(&mut self, key: Key) {
         let mut rest = self.records.remove(key).expect("a record lives until its last completion");
+        self.quiet -= usize::from(rest.is_quiet);
         rest.segments.clear();
         self.keep(rest);
     }
@@ -169,12 +188,14 @@ impl Rest {
     }
 
     fn entry(&mut self, fd: types::Fd, key: Key) -> Entry {
-        let count = self.segments.len().min(SEGMENTS_MAX);
-        fill(&mut self.vectors[..count], self.segments.iter());
+        self.vectors.clear();
+        self.vectors.extend(self.segments.iter().take(SEGMENTS_MAX).map(vector_of));
+        self.offered = self.vectors.iter().map(|vector| vector.iov_len).sum();
         self.header.msg_iov = self.vectors.as_mut_ptr();
-        self.header.msg_iovlen = count;
+        self.header.msg_iovlen = self.vectors.len();
+        let quiet = if self.is_quiet { libc::MSG_DONTWAIT | libc::MSG_WAITALL } else { 0 };
         opcode::SendMsg::new(fd, &raw const self.header)
-            .flags(libc::MSG_NOSIGNAL.cast_unsigned())
+            .flags((libc::MSG_NOSIGNAL | quiet).cast_unsigned())
             .build()
             .user_data(user_data(Operation::SendRest, key.index, key.generation))
     }
@@ -188,18 +209,19 @@ impl Uring {
         }
         let (fd, is_busy) = (slot.fd(), slot.has(Flags::SENDING.and(Flags::BLOCKED)));
         assert!(!is_busy, "one send at a time: the contract of Reactor::send");
-        if !self.turn.has_room() {
-            self.flush();
-        }
-        let first = self.turn.segments.len();
+        let mut first = self.turn.segments.len();
         self.turn.segments.extend(segments.into_iter().filter(|segment| !segment.is_empty()));
         let count = self.turn.segments.len() - first;
         let bytes: usize = self.turn.segments[first..].iter().map(|segment| segment.len()).sum();
         if count == 0 {
             return;
         }
-        if count > SEGMENTS_MAX || u32::try_from(bytes).is_err() || !self.turn.has_room() {
+        if !self.turn.has_room(count) {
+            first = self.make_room(first);
+        }
+        if count > SEGMENTS_MAX || u32::try_from(bytes).is_err() || !self.turn.has_room(count) {
             let mut rest = self.rests.make(socket);
+            rest.is_quiet = count <= QUIET_SEGMENTS_MAX;
             self.turn.segments.drain(first..).for_each(|segment| rest.push(segment));
             return self.block(rest);
         }
@@ -216,6 +238,18 @@ impl Uring {
         slot.operations += 1;
         self.ring.push(entry);
         self.turn.pushed = self.ring.pushed();
+    }
+
+    /// Submits this turn's sends early, but for the segments from `first` on; answers where these
+    /// are then.
+    fn make_room(&mut self, first: usize) -> usize {
+        let Turn { segments, aside, .. } = &mut self.turn;
+        aside.extend(segments.drain(first..));
+        self.flush();
+        let Turn { segments, aside, .. } = &mut self.turn;
+        let first = segments.len();
+        segments.append(aside);
+        first
     }
 
     pub(super) fn do_shutdown(&mut self, socket: Socket) {
@@ -265,17 +299,22 @@ impl Uring {
         let taken = usize::try_from(result).unwrap_or(0);
         let rest = self.rests.records.get_index_mut(index).expect("found above");
         if let Some(fd) = fd.filter(|_| is_live && (result >= 0 || may_retry(-result))) {
+            let was_quiet = rest.is_quiet;
+            rest.is_quiet &= taken == rest.offered;
             rest.advance(taken);
-            let done = rest.bytes == 0;
+            let (left, is_quiet) = (rest.bytes, rest.is_quiet);
             self.sent_bytes += taken as u64;
-            if !done {
+            if left > 0 {
                 let entry = rest.entry(fd, key);
                 self.start(socket, entry);
             }
-            if taken > 0 {
-                self.tell(socket, Event::Sent { bytes: taken, done });
+            if was_quiet && !is_quiet {
+                self.rests.quiet -= 1;
+                self.tell_blocked(socket, left);
+            } else if !was_quiet && taken > 0 {
+                self.tell(socket, Event::Sent { bytes: taken, done: left == 0 });
             }
-            if !done {
+            if left > 0 {
                 return;
             }
         }
@@ -290,13 +329,14 @@ impl Uring {
         self.close_if_quiet(socket);
     }
 
-    /// Lets go of the sends of this turn, if the kernel is done with them; answers whether.
+    /// Lets go of the sends of this turn, if the kernel is done with them; answers whether, and
+    /// whether no send is left of which it is not known if it blocks.
     ///
     /// It is when it has consumed their entries, as it works on them only then, and when what it
     /// had to tell was collected: the caller has just emptied the completion queue.
     pub(super) fn release_turn(&mut self) -> bool {
         if self.turn.sends.is_empty() {
-            return true;
+            return self.rests.quiet == 0;
         }
         if self.ring.consumed() < self.turn.pushed || self.ring.has_overflow() {
             return false;
@@ -315,12 +355,12 @@ impl Uring {
         self.turn.sends.clear();
         self.turn.segments.clear();
         self.turn.vectors_used = 0;
-        true
+        self.rests.quiet == 0
     }
 
-    /// Moves a send, or what is left of it, out of the turn, and tells so.
+    /// Moves a send, or what is left of it, out of the turn, and tells so unless it is quiet.
     fn block(&mut self, rest: Box<Rest>) {
-        let (socket, bytes) = (rest.socket, rest.bytes);
+        let (socket, bytes, is_quiet) = (rest.socket, rest.bytes, rest.is_quiet);
         let key = self.rests.records.insert(rest);
         let key = key.unwrap_or_else(|_| unreachable!("a socket has one send at a time"));
         let rest = self.rests.records.get_mut(key).expect("just inserted");
@@ -328,10 +368,19 @@ impl Uring {
         let slot = self.table.get_mut(socket).expect("the caller has looked");
         slot.set(Flags::BLOCKED);
         let entry = rest.entry(slot.fd(), key);
+        self.start(socket, entry);
+        if is_quiet {
+            self.rests.quiet += 1;
+        } else {
+            self.tell_blocked(socket, bytes);
+        }
+    }
+
+    fn tell_blocked(&mut self, socket: Socket, bytes: usize) {
+        let Some(slot) = self.table.get(socket) else { return };
         self.sends_blocked += 1;
         let token = slot.token;
         self.blocked.push(Completion { token, event: Event::SendBlocked(bytes) });
-        self.start(socket, entry);
     }
 
     /// Sends the FIN that was asked for, if nothing is before it any more.
@@ -350,12 +399,9 @@ impl Uring {
     }
 }
 
-fn fill<'a>(vectors: &mut [libc::iovec], segments: impl Iterator<Item = &'a Shared>) {
-    for (vector, segment) in vectors.iter_mut().zip(segments) {
-        // The kernel only reads it, whatever the type says.
-        let iov_base = segment.as_ptr().cast_mut().cast();
-        *vector = libc::iovec { iov_base, iov_len: segment.len() };
-    }
+fn vector_of(segment: &Shared) -> libc::iovec {
+    // The kernel only reads it, whatever the type says.
+    libc::iovec { iov_base: segment.as_ptr().cast_mut().cast(), iov_len: segment.len() }
 }
 
 const fn no_header() -> libc::msghdr {

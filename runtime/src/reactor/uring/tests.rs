@@ -355,6 +355,52 @@ fn more_sends_than_entries_fit_into_a_turn() {
 }
 
 #[rstest]
+fn a_send_of_any_number_of_segments_is_silent_if_the_kernel_takes_it(
+    #[values(1, 2, 64, 65, 1024, 1025, 1500, 5000)] count: usize,
+) {
+    let arena = arena();
+    let mut uring = uring!(Tier::Base, &arena, 8, 4096);
+    let (mut client, server) = pair();
+    let socket = uring.adopt(server.into(), Token(1)).unwrap();
+    let byte = |at: usize| (at % 251) as u8;
+    uring.send(socket, (0..count).map(|at| shared(&arena, &[byte(at)])));
+    let mut batch = Vec::new();
+    uring.wait(Some(Duration::ZERO), &mut batch).unwrap();
+    assert!(batch.is_empty(), "{batch:?}");
+    let mut bytes = vec![0; count];
+    client.read_exact(&mut bytes).unwrap();
+    assert!((0..count).all(|at| bytes[at] == byte(at)));
+    assert_eq!(uring.stats().sent_bytes, count as u64);
+    drop(uring);
+    assert_eq!(arena.stats().in_use_bytes, 0);
+}
+
+#[rstest]
+fn more_segments_than_the_kernel_takes_are_told_of_once() {
+    let arena = arena();
+    let mut uring = uring!(Tier::Base, &arena, 8, 4096);
+    let (mut client, server) = pair();
+    let socket = uring.adopt(server.into(), Token(1)).unwrap();
+    let part = shared(&arena, &[9; 10_000]);
+    uring.send(socket, (0..2000).map(|_| part.clone()));
+    let mut batch = Vec::new();
+    uring.wait(Some(Duration::ZERO), &mut batch).unwrap();
+    assert_eq!(count_of(&batch, |event| matches!(event, Event::SendBlocked(_))), 1);
+    let reader = std::thread::spawn(move || {
+        let mut sink = Vec::new();
+        client.read_to_end(&mut sink).unwrap();
+        sink.len()
+    });
+    uring.shutdown(socket);
+    let is_done = |event: &Event| matches!(event, Event::Sent { done: true, .. });
+    while count_of(&batch, is_done) == 0 {
+        uring.wait(SECOND, &mut batch).unwrap();
+    }
+    assert_eq!(reader.join().unwrap(), 20_000_000);
+    assert_eq!((uring.stats().sent_bytes, uring.stats().sends_blocked), (20_000_000, 1));
+}
+
+#[rstest]
 fn a_dropped_reactor_leaves_nothing_behind(
     #[values(Tier::Base, Tier::Bundles, Tier::Incremental)] tier: Tier,
 ) {
