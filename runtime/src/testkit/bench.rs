@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hioload_pools::{Arena, ArenaConfig, BytePool, RegionError};
+use hioload_pools::{Arena, ArenaConfig, BytePool, RegionError, mailbox};
 
 use super::client::{Refused, TestClient};
 use crate::Time;
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::place::ShardPlace;
 use crate::reactor::sim::{Net, Peer, SimConfig, SimReactor};
 use crate::reactor::{Reactor, Waker};
-use crate::shard::{Handler, Letter, Letters, MAILBOX_LETTERS, Parts, Paths, Settings, Shard};
+use crate::shard::{Handler, Letter, MAILBOX_LETTERS, Parts, Paths, Settings, Shard};
 use crate::shard::{ShardHandle, ShardStats, Turn, websocket_route};
 
 /// The port on which the handler is served, in its network.
@@ -109,8 +109,8 @@ impl Bench {
         let net = Net::new();
         let reactor = reactor(&net, config);
         let waker = reactor.waker();
-        let letters = Arc::new(Letters::new(MAILBOX_LETTERS));
-        let handle = ShardHandle::new(0, Arc::clone(&letters), waker.clone());
+        let (sender, letters) = mailbox::channel(MAILBOX_LETTERS);
+        let handle = ShardHandle::new(0, sender, waker.clone());
         let mut turn = Turn::new(Parts {
             reactor,
             place: ShardPlace { shard: 0, cpu: 0, node: None },
