@@ -26,11 +26,11 @@ use crate::reactor::{Event, Reactor, Receive};
 
 /// A shard without its connections.
 pub(crate) struct Driver<R> {
-    pub(super) reactor: R,
+    pub(crate) reactor: R,
     pub(super) routes: Vec<Box<dyn Route>>,
-    pub(super) paths: Paths,
+    pub(crate) paths: Paths,
     pub(super) unfinished: Unfinished,
-    pub(super) shard: Shard,
+    pub(crate) shard: Shard,
     pub(super) egress: Egress,
     pub(super) wheel: Wheel,
     /// Connections whose outbox was handed over at the end of the last turn and for whom it matters
