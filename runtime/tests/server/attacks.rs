@@ -112,6 +112,55 @@ fn a_peer_that_reads_nothing_pins_bounded_memory(
     server.stop().unwrap();
 }
 
+/// A burst of pings whose pongs never block: nothing but the end of the turn tells that the newest
+/// one, kept back for a while, can be answered.
+#[rstest]
+fn the_last_ping_of_a_burst_is_answered(#[values(Uring, Epoll)] reactor: ReactorChoice) {
+    let server = start(reactor, |_| {}, |server| server.websocket("/", |_| Echo));
+    let mut client = Client::open(&server, "/");
+    let mut burst = frame(true, Opcode::Ping, &[7; 125]).repeat(400);
+    burst.extend(frame(true, Opcode::Ping, b"newest"));
+    client.write(&burst);
+    while client.read_frame().payload != b"newest" {}
+    server.stop().unwrap();
+}
+
+/// Where nobody is held back, only the rule for pongs bounds them: above the low mark the newest
+/// ping alone is answered (RFC 6455 section 5.5.3).
+#[rstest]
+fn only_the_newest_ping_of_a_deaf_peer_waits(#[values(Uring, Epoll)] reactor: ReactorChoice) {
+    const PINGS: usize = 120_000;
+    let server = start(
+        reactor,
+        |config| {
+            config.websocket.overhead_budget_bytes = 1 << 30;
+            config.websocket.slow_reader = SlowReader::Drop;
+        },
+        |server| server.websocket("/", |_| Echo),
+    );
+    let mut deaf = Client::open(&server, "/");
+    let before = pool_bytes(&server);
+    // 16 MB: several times what the kernel's buffers take of the pongs.
+    let burst = frame(true, Opcode::Ping, &[7; 125]).repeat(PINGS / 100);
+    for _ in 0..100 {
+        deaf.write(&burst);
+    }
+    deaf.send(Opcode::Ping, b"newest");
+    let sent = (burst.len() * 100) as u64;
+    let began = std::time::Instant::now();
+    while ask(&server, |shard| shard.stats().reactor.received_bytes) <= sent {
+        assert!(began.elapsed() < PATIENCE, "the server does not read on");
+    }
+    let pinned = pool_bytes(&server).saturating_sub(before);
+    assert!(pinned <= BUFFERS_BYTES, "unread pongs pin {pinned} bytes");
+    let mut pongs = 1;
+    while deaf.read_frame().payload != b"newest" {
+        pongs += 1;
+    }
+    assert!(pongs < PINGS, "all {pongs} pongs were kept");
+    server.stop().unwrap();
+}
+
 /// Panics in the callback that the path names.
 struct Broken;
 
