@@ -224,7 +224,8 @@ impl<R: Reactor> Driver<R> {
             let Self { egress, reactor, .. } = self;
             let mut wire = Wire { reactor, socket: entry.socket };
             wire.send(egress.drain(&mut entry.outbox));
-            if entry.flags.full || entry.phase == Phase::Lingering {
+            let pong_waits = self.egress.late_pongs.contains_key(&entry.key.index);
+            if entry.flags.full || pong_waits || entry.phase == Phase::Lingering {
                 entry.flags.doubtful = true;
                 self.unsure.push(entry.key);
             }

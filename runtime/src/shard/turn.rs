@@ -204,7 +204,9 @@ impl<R: Reactor> Turn<R> {
         if self.letters.is_empty() {
             return;
         }
+        // Who asks for the figures gets all of them of this moment: this turn may have accepted.
         self.driver.shard.reactor = self.driver.reactor.stats();
+        self.driver.shard.sessions = self.entries.len();
         for _ in 0..LETTERS_MAX {
             let Some(letter) = self.letters.try_recv() else { return };
             match letter {
