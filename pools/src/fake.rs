@@ -146,3 +146,46 @@ impl<T> ObjectPool<T> for FakeObjectPool<T> {
         self.capacity
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::{Arena, ArenaConfig};
+
+    fn pool() -> FailingPool<Arena> {
+        let config = ArenaConfig { capacity_bytes: 1 << 20, ..ArenaConfig::default() };
+        FailingPool::new(Arena::new(config).unwrap())
+    }
+
+    #[test]
+    fn one_wish_is_refused_whichever_it_is() {
+        for refused in 0..4 {
+            let pool = pool();
+            pool.fail_after(refused);
+            let mut lease = pool.acquire(100, 100);
+            let mut answers = vec![lease.is_some()];
+            for _ in 0..3 {
+                let lease = lease.get_or_insert_with(|| pool.pool.acquire(100, 100).unwrap());
+                let len = lease.len() * 2;
+                answers.push(pool.grow(lease, 0, len));
+                assert_eq!(lease.len() == len, answers[answers.len() - 1]);
+            }
+            let first_no = answers.iter().position(|answer| !answer);
+            assert_eq!(first_no, Some(refused as usize));
+            assert_eq!(answers.iter().filter(|answer| **answer).count(), 3);
+            assert_eq!(pool.calls(), 4);
+        }
+    }
+
+    #[test]
+    fn a_pool_can_stay_empty_until_it_is_told_otherwise() {
+        let pool = pool();
+        pool.fail_for_ever_after(1);
+        assert!(pool.acquire(1, 1).is_some());
+        assert!((0..10).all(|_| pool.acquire(1, 1).is_none()));
+        pool.fail_after(u64::MAX);
+        assert!(pool.acquire(1, 1).is_some());
+        assert_eq!(pool.stats().acquired, 2);
+        assert_eq!(pool.node(), None);
+    }
+}

@@ -216,8 +216,12 @@ impl<T> Ring<T> {
         if slot.turn.load(Ordering::Acquire) != next {
             return None;
         }
-        // SAFETY: the slot holds the letter of this position, and only we take letters out.
-        let letter = slot.letter.with_mut(|place| unsafe { (*place).assume_init_read() });
+        // SAFETY: only we access the slot until its turn is advanced: it holds the letter of this
+        // position, and only we take letters out.
+        let letter = slot.letter.with_mut(|place| unsafe { place.read() });
+        // SAFETY: it was written by the sender, and is never read again, because the position
+        // moves on.
+        let letter = unsafe { letter.assume_init() };
         self.head.0.store(next, Ordering::Relaxed);
         slot.turn.store(position.wrapping_add(self.slots.len()), Ordering::Release);
         Some(letter)

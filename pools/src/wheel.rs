@@ -8,9 +8,8 @@
 const SLOTS: usize = 64;
 const SLOT_BITS: u32 = 6;
 
-/// Six levels span 2^36 ms, more than two years; a later tick is looked at again by then.
-const LEVELS: usize = 6;
-const SPAN: u64 = 1 << (SLOT_BITS * LEVELS as u32);
+/// Eleven levels have all 64 bits of a tick: none is too far away.
+const LEVELS: usize = 11;
 
 /// Timers in a chunk of memory.
 const CHUNK_TIMERS: usize = 1024;
@@ -80,7 +79,7 @@ impl Wheel {
         while self.timers.len() <= index as usize / CHUNK_TIMERS {
             self.timers.push(Box::new([UNSET; CHUNK_TIMERS]));
         }
-        self.timer(index).tick = tick.max(self.elapsed + 1);
+        self.timer(index).tick = tick.max(self.elapsed.saturating_add(1));
         self.link(index);
         self.len += 1;
     }
@@ -125,44 +124,38 @@ impl Wheel {
             && tick <= now
         {
             self.elapsed = self.elapsed.max(tick);
-            let mut index = std::mem::replace(&mut self.slots[level][slot], NONE);
-            self.occupied[level] &= !(1 << slot);
-            while index != NONE {
-                let timer = *self.timer(index);
-                if timer.tick <= tick {
-                    *self.timer(index) = UNSET;
+            // One by one, so that a `fire` that panics leaves the others where they are.
+            while self.slots[level][slot] != NONE {
+                let index = self.slots[level][slot];
+                let due = self.timer(index).tick;
+                self.unlink(index);
+                if due <= tick {
                     self.len -= 1;
                     fire(index);
                 } else {
+                    self.timer(index).tick = due;
                     self.link(index);
                 }
-                index = timer.next;
             }
         }
         self.elapsed = self.elapsed.max(now);
     }
 
-    /// The earliest slot with timers, and the first of its ticks.
+    /// The earliest slot with timers, and the first of its ticks. On lower levels everything is
+    /// earlier than on higher ones, and nothing is in a slot that is over.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|occupied| *occupied != 0)?;
+        let slot = self.occupied[level].trailing_zeros() as usize;
         let shift = SLOT_BITS * level as u32;
-        let current = (self.elapsed >> shift) as usize % SLOTS;
-        let ahead = self.occupied[level].rotate_right(current as u32).trailing_zeros() as usize;
-        let slot = (current + ahead) % SLOTS;
-        let turn = 1u64 << (shift + SLOT_BITS);
-        let start = self.elapsed - self.elapsed % turn + ((slot as u64) << shift);
-        // Only on the last level can a slot belong to its next turn.
-        let wrapped = slot < current || (slot == current && level == LEVELS - 1);
-        Some((level, slot, if wrapped { start + turn } else { start }))
+        let above = u64::MAX.checked_shl(shift + SLOT_BITS).unwrap_or(0);
+        Some((level, slot, self.elapsed & above | (slot as u64) << shift))
     }
 
-    /// The slot for a tick after `elapsed`: the level of the highest bit in which they differ.
+    /// The slot for a tick that is not over: the level of the highest six bits in which it differs
+    /// from `elapsed`. It stays the right one until `elapsed` comes to the slot.
     fn slot_of(&self, tick: u64) -> (usize, usize) {
-        let tick = tick.min(self.elapsed + SPAN - 1);
-        let differing = (self.elapsed ^ tick) | (SLOTS as u64 - 1);
-        let level = ((63 - differing.leading_zeros()) / SLOT_BITS) as usize;
-        let level = level.min(LEVELS - 1);
-        (level, (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS)
+        let level = (self.elapsed ^ tick).checked_ilog2().unwrap_or(0) / SLOT_BITS;
+        (level as usize, (tick >> (SLOT_BITS * level)) as usize % SLOTS)
     }
 
     fn timer(&mut self, index: u32) -> &mut Timer {
@@ -254,15 +247,76 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_beyond_the_span_still_fires_in_time() {
+    fn a_timer_years_away_is_behind_one_of_this_month() {
         let mut wheel = Wheel::new();
-        let tick = 3 * SPAN + 12_345;
-        wheel.set(1, tick);
-        assert_eq!(fired(&mut wheel, tick - 1), []);
-        assert_eq!(fired(&mut wheel, tick), [1]);
+        fired(&mut wheel, 1);
+        wheel.set(1, 1 << 37);
+        wheel.set(2, 1 << 31);
+        assert!(wheel.next_tick().unwrap() <= 1 << 31);
+        assert_eq!(fired(&mut wheel, 1 << 31), [2]);
+        assert_eq!(fired(&mut wheel, (1 << 37) - 1), []);
+        assert_eq!(fired(&mut wheel, 1 << 37), [1]);
+    }
+
+    #[test]
+    fn a_callback_that_panics_loses_no_other_timer() {
+        let mut wheel = Wheel::new();
+        (0..5).for_each(|index| wheel.set(index, 10));
+        let mut first = true;
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wheel.advance(10, &mut |_| assert!(std::mem::take(&mut first), "the second one"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(wheel.len(), 3);
+        assert_eq!(fired(&mut wheel, 10).len(), 3);
+        assert_eq!(wheel.next_tick(), None);
+    }
+
+    #[test]
+    fn the_last_tick_of_all_is_a_tick() {
+        let mut wheel = Wheel::new();
+        wheel.set(1, u64::MAX);
+        assert_eq!(fired(&mut wheel, u64::MAX - 1), []);
+        assert_eq!(fired(&mut wheel, u64::MAX), [1]);
+        wheel.set(2, 0);
+        assert_eq!(fired(&mut wheel, u64::MAX), [2]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_fires_nothing() {
+        let mut wheel = Wheel::new();
+        fired(&mut wheel, 1000);
+        wheel.set(1, 1500);
+        assert_eq!(fired(&mut wheel, 10), []);
+        assert_eq!(fired(&mut wheel, 1499), []);
+        assert_eq!(fired(&mut wheel, 1500), [1]);
     }
 
     proptest! {
+        /// Whoever sleeps until the next tick each time fires every timer exactly when it is due,
+        /// and wakes in vain once per level and timer at the most.
+        #[test]
+        fn sleeping_until_the_next_tick_fires_in_time(
+            start in 0u64..1 << 62,
+            distances in prop::collection::vec((0u32..63, any::<u64>()), 1..40)
+        ) {
+            let mut wheel = Wheel::new();
+            fired(&mut wheel, start);
+            let tick = |(bits, random): &(u32, u64)| start + 1 + random % (1 << bits);
+            let ticks: Vec<u64> = distances.iter().map(tick).collect();
+            (0..).zip(&ticks).for_each(|(index, tick)| wheel.set(index, *tick));
+            let mut vain = 0;
+            let mut count = 0;
+            while let Some(now) = wheel.next_tick() {
+                let due = fired(&mut wheel, now);
+                prop_assert!(due.iter().all(|index| ticks[*index as usize] == now));
+                vain += usize::from(due.is_empty());
+                count += due.len();
+                prop_assert!(vain < ticks.len() * LEVELS);
+            }
+            prop_assert_eq!(count, ticks.len());
+        }
+
         #[test]
         fn a_wheel_does_what_a_sorted_map_does(
             operations in prop::collection::vec((0u8..4, 0u32..30, 0u32..34), 1..300)

@@ -109,10 +109,11 @@ fn unknown_section(place: Place, name: &str) -> ConfigError {
 
 /// `section` is empty for a key that is written above all sections.
 fn unknown_key(place: Place, section: &str, name: &str) -> ConfigError {
-    let nearest = Config::KEYS
-        .iter()
-        .filter(|key| is_near(name, key.name()))
-        .min_by_key(|key| (key.section() != section, distance(name, key.name())));
+    let nearest = Config::KEYS.iter().filter(|key| is_near(name, key.name())).min_by_key(|key| {
+        let letters = distance(name, key.name());
+        // The right name in the wrong section before a similar one in this section.
+        (letters > 0, key.section() != section, letters)
+    });
     let hint = match nearest {
         Some(key) if key.section() == section => format!("did you mean `{}`?", key.name()),
         Some(key) if key.name() == name => format!("it belongs under [{}]", key.section()),

@@ -130,7 +130,7 @@ sections! {
         message_age_ms_max: u64 [0..=DAY_MS] = 30_000;
         /// What a peer may spend on frames that carry little or nothing, in bytes: 16 a frame,
         /// earned back by data and time; beyond: closed with 1008.
-        overhead_budget_bytes: u32 [0..=GIB] = 65_536;
+        overhead_budget_bytes: u32 [0..=u32::MAX as u64] = 65_536;
         /// Silence after which a session is closed, in milliseconds; a ping goes out at half of
         /// it. 0: never.
         idle_timeout_ms: u64 [0..=DAY_MS] = 120_000;
@@ -145,7 +145,7 @@ sections! {
         slow_reader: SlowReader = SlowReader::Pause;
         /// Time without progress of a send after which a session is closed, in milliseconds.
         progress_timeout_ms: u64 [1..=DAY_MS] = 30_000;
-        /// Origins of pages that may connect beside the server's own: "https://example.com";
+        /// Origins of pages that may connect beside the server's own: `https://example.com`;
         /// "*": any.
         origins: Vec<String> = Vec::new();
         /// Whether a request without an Origin header (from a program, not a page) is refused.

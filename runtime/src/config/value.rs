@@ -179,7 +179,10 @@ impl Value for Vec<ListenAddress> {
         if !(1..=LISTEN_MAX).contains(&self.len()) {
             return Err(format!("must have 1 to {LISTEN_MAX} addresses, but has {}", self.len()));
         }
-        let any_port = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
+        let any_port = |address: &ListenAddress| match address {
+            ListenAddress::Tcp(address) => address.port() == 0,
+            ListenAddress::Unix(_) => false,
+        };
         let again = self
             .iter()
             .enumerate()

@@ -7,6 +7,9 @@ use crate::config::{Config, ReactorChoice};
 /// A submission entry of io_uring, and the four completion entries that a ring has for each.
 const RING_ENTRY_BYTES: u64 = 64 + 4 * 16;
 
+/// What the pool keeps of its own: 16 bytes for each block of 128.
+const POOL_INDEX_PART: u64 = 8;
+
 /// An entry of a provided-buffer ring.
 const RING_BUFFER_BYTES: u64 = 16;
 
@@ -52,6 +55,7 @@ impl MemoryBill {
         };
         let mut items = vec![
             counted("pool", pool, "address space, taken as it is touched".to_owned()),
+            counted("pool index", pool / POOL_INDEX_PART, "touched like the pool".to_owned()),
             pooled(
                 "receive buffers",
                 buffers,
@@ -93,15 +97,15 @@ impl MemoryBill {
 
 impl fmt::Display for MemoryBill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "memory of a shard, at most:")?;
+        writeln!(f, "  memory of a shard, at most:")?;
         for BillItem { what, shard_bytes, in_pool, remark } in &self.items {
             let size = Bytes(*shard_bytes).to_string();
             let within = if *in_pool { "in the pool: " } else { "" };
-            writeln!(f, "  {what:<16}{size:>12}  {within}{remark}")?;
+            writeln!(f, "    {what:<16}{size:>12}  {within}{remark}")?;
         }
         let total = Bytes(self.total_bytes()).to_string();
         let shards = self.shards;
-        write!(f, "  {:<16}{total:>12}  {shards} x all that is not in the pool", "total")
+        write!(f, "    {:<16}{total:>12}  {shards} x all that is not in the pool", "total")
     }
 }
 

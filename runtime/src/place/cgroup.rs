@@ -86,8 +86,10 @@ impl Groups {
             let mount = mounts.lines().filter_map(Mount::parse).find(|mount| mount.has(&names))?;
             let top = PathBuf::from(mount.point.trim_start_matches('/'));
             // A group outside of what is mounted is seen as the mount itself.
-            let below = Path::new(path).strip_prefix(mount.root).unwrap_or(Path::new(""));
-            let group = top.join(below);
+            // A namespace shows such a one with `..`.
+            let below = Path::new(path).strip_prefix(mount.root).ok();
+            let below = below.filter(|below| !below.starts_with(".."));
+            let group = top.join(below.unwrap_or(Path::new("")));
             Some((names, top, group))
         };
         Self { hierarchies: groups.lines().filter_map(hierarchy).collect() }

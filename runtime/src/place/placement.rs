@@ -89,7 +89,8 @@ fn candidates(config: &Config, topology: &Topology) -> Result<Vec<Cpu>, ConfigEr
     }
     if !elsewhere.is_empty() && config.server.cpus != CpuList::Auto {
         return wrong(format!(
-            "`server.cpus` names {}, not of `server.numa_node` {node}: remove them, or set it to -1",
+            "`server.cpus` names {}, not of `server.numa_node` {node}: remove them, or set it to \
+             -1",
             format_list(&ids(&elsewhere))
         ));
     }
@@ -150,9 +151,7 @@ fn count(
     }
     let mut notes = Vec::new();
     if count > allowed {
-        notes.push(format!(
-            "{count} shards are more than the CPU quota has time for{quota}: they will be throttled"
-        ));
+        notes.push(format!("{count} shards will be throttled{quota}"));
     } else if bound < cpus && count == bound {
         notes.push(format!("{bound} of {cpus} CPUs have a shard{quota}"));
     }
@@ -186,7 +185,8 @@ fn ids(cpus: &[Cpu]) -> BTreeSet<usize> {
 fn no_cpu(topology: &Topology) -> ConfigError {
     let cpuset = topology.cpuset.as_ref().map_or_else(|| "none".to_owned(), format_list);
     ConfigError::Placement(format!(
-        "there is no CPU for this process: its affinity mask is {}, its cpuset {cpuset}: widen them",
+        "there is no CPU for this process: its affinity mask is {}, its cpuset {cpuset}: \
+         widen them",
         format_list(&topology.affinity)
     ))
 }

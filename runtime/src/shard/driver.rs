@@ -26,11 +26,11 @@ use crate::reactor::{Event, Reactor, Receive};
 
 /// A shard without its connections.
 pub(crate) struct Driver<R> {
-    pub(super) reactor: R,
+    pub(crate) reactor: R,
     pub(super) routes: Vec<Box<dyn Route>>,
-    pub(super) paths: Paths,
+    pub(crate) paths: Paths,
     pub(super) unfinished: Unfinished,
-    pub(super) shard: Shard,
+    pub(crate) shard: Shard,
     pub(super) egress: Egress,
     pub(super) wheel: Wheel,
     /// Connections whose outbox was handed over at the end of the last turn and for whom it matters
@@ -224,7 +224,8 @@ impl<R: Reactor> Driver<R> {
             let Self { egress, reactor, .. } = self;
             let mut wire = Wire { reactor, socket: entry.socket };
             wire.send(egress.drain(&mut entry.outbox));
-            if entry.flags.full || entry.phase == Phase::Lingering {
+            let pong_waits = self.egress.late_pongs.contains_key(&entry.key.index);
+            if entry.flags.full || pong_waits || entry.phase == Phase::Lingering {
                 entry.flags.doubtful = true;
                 self.unsure.push(entry.key);
             }

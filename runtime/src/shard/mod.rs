@@ -1,7 +1,7 @@
 //! A shard: one thread, one CPU, one reactor, and everything that its sessions need.
 //!
 //! Nothing here is shared with another shard and nothing is `Send`; others reach a shard through
-//! its [`ShardHandle`] only. The loop is [`turn`]; what a handler sees of it is [`Shard`].
+//! its [`ShardHandle`] only. The loop is `turn.rs`; what a handler sees of it is [`Shard`].
 
 mod accept;
 mod conn;
@@ -18,9 +18,9 @@ mod request;
 mod route;
 mod session;
 mod settings;
-mod timers;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod turn;
 mod websocket;
 

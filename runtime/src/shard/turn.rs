@@ -37,7 +37,7 @@ const CLOSE_GRACE_MS: u64 = 1000;
 
 /// A shard's loop over one kind of reactor.
 pub(crate) struct Turn<R: Reactor> {
-    pub(super) driver: Driver<R>,
+    pub(crate) driver: Driver<R>,
     pub(super) entries: Slab<Entry>,
     pub(super) listeners: Listeners,
     /// When the shard gives up what is left; set once it drains.
@@ -158,7 +158,7 @@ impl<R: Reactor> Turn<R> {
     }
 
     /// How long the reactor may sleep.
-    fn timeout(&self) -> Option<Duration> {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
         let Driver { shard, wheel, reactor, egress, unsure, unaimed, .. } = &self.driver;
         let idle = shard.actions.is_empty()
             && !shard.executor.is_ready()
@@ -204,7 +204,9 @@ impl<R: Reactor> Turn<R> {
         if self.letters.is_empty() {
             return;
         }
+        // Who asks for the figures gets all of them of this moment: this turn may have accepted.
         self.driver.shard.reactor = self.driver.reactor.stats();
+        self.driver.shard.sessions = self.entries.len();
         for _ in 0..LETTERS_MAX {
             let Some(letter) = self.letters.try_recv() else { return };
             match letter {

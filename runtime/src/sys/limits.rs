@@ -16,7 +16,7 @@ const PROCESS_DESCRIPTORS: u64 = 64;
 pub fn descriptors(config: &Config, shards: usize) -> Option<String> {
     match raise_descriptors() {
         Ok(limit) => shortage(config, shards, limit),
-        Err(error) => Some(format!("the limit of descriptors cannot be read or raised: {error}")),
+        Err(error) => Some(format!("the limit of descriptors cannot be read: {error}")),
     }
 }
 
@@ -35,26 +35,22 @@ fn shortage(config: &Config, shards: usize, limit: u64) -> Option<String> {
     })
 }
 
-/// Sets the soft limit of descriptors to the hard one, and returns what it is then.
+/// Raises the soft limit of descriptors to the hard one if the system lets us, and returns what it
+/// is then.
 ///
 /// # Errors
-/// The system refuses; the limit is as it was.
+/// The system does not tell the limit.
 pub fn raise_descriptors() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer for as long as the call takes.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    succeeded(result)?;
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is initialised and outlives the call, which only reads it.
-        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-        succeeded(result)?;
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
     }
-    Ok(limit.rlim_cur)
-}
-
-fn succeeded(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `raised` is initialised and outlives the call, which only reads it.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
+    // It is refused where the hard limit lies above `fs.nr_open`; the soft one holds then.
+    Ok(if result == 0 { raised.rlim_cur } else { limit.rlim_cur })
 }
 
 #[cfg(test)]

@@ -177,8 +177,8 @@ fn explain_tcp(tcp: SocketAddr, source: io::Error) -> BindError {
     }
 }
 
-/// A socket file that nobody listens on any more is in the way of the next server, so it is removed;
-/// nothing else ever is.
+/// A socket file that nobody listens on any more is in the way of the next server, so it is
+/// removed; nothing else ever is.
 fn bind_unix(
     path: &Path,
     backlog: i32,

@@ -17,6 +17,8 @@ use crate::rigs::{AnyReactor, Limits};
 const SEND_BUFFER_BYTES: usize = 32 << 10;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// Memory of a reactor, and of a case.
+pub(crate) const POOL_BYTES: usize = 64 << 20;
 
 pub(crate) struct Bed {
     pub(crate) rig: &'static str,
@@ -42,14 +44,11 @@ impl Bed {
     }
 
     pub(crate) fn host_with(&self, limits: Limits) -> Host<'_> {
-        let mut reactor = self.reactor_with(limits);
+        let pool = arena();
+        let mut reactor = AnyReactor::new(self.rig, limits, pool.clone(), &self.net);
         let (listener, address) = self.listener();
         let listener = reactor.listen(listener, LISTENER).unwrap();
-        Host::new(self, reactor, listener, address)
-    }
-
-    pub(crate) fn reactor_with(&self, limits: Limits) -> AnyReactor {
-        AnyReactor::new(self.rig, limits, arena(), &self.net)
+        Host::new(self, pool, reactor, listener, address)
     }
 
     pub(crate) fn listener(&self) -> (Listener, SocketAddr) {
@@ -128,6 +127,6 @@ pub(crate) const fn token(number: u64) -> Token {
 }
 
 fn arena() -> Arena {
-    let config = ArenaConfig { capacity_bytes: 64 << 20, ..ArenaConfig::default() };
+    let config = ArenaConfig { capacity_bytes: POOL_BYTES, ..ArenaConfig::default() };
     Arena::new(config).unwrap()
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use hioload::reactor::{
     BATCH_MAX, Completion, Connection, Event, Reactor, ReactorStats, Receive, Socket, Token,
 };
+use hioload_pools::{Arena, BLOCK_BYTES_MIN, BytePool, Lease};
 
-use crate::bed::{Bed, token};
+use crate::bed::{Bed, POOL_BYTES, token};
 use crate::peer::Peer;
 use crate::rigs::AnyReactor;
 
@@ -29,6 +30,10 @@ pub(crate) struct Host<'a> {
     pub(crate) reactor: AnyReactor,
     pub(crate) listener: Socket,
     pub(crate) address: SocketAddr,
+    /// Where the reactor's memory comes from.
+    pool: Arena,
+    /// What was taken of it so that nothing is left.
+    hoard: Vec<Lease>,
     /// What was completed and nobody asked for yet.
     pub(crate) queue: VecDeque<Completion>,
     batch: Vec<Completion>,
@@ -43,9 +48,26 @@ pub(crate) struct Line {
 }
 
 impl<'a> Host<'a> {
-    pub(crate) fn new(bed: &'a Bed, reactor: AnyReactor, listener: Socket, address: SocketAddr) -> Self {
-        let (queue, batch) = (VecDeque::new(), Vec::new());
-        Self { bed, reactor, listener, address, queue, batch, opened: 0 }
+    pub(crate) fn new(
+        bed: &'a Bed,
+        pool: Arena,
+        reactor: AnyReactor,
+        listener: Socket,
+        address: SocketAddr,
+    ) -> Self {
+        let (hoard, queue, batch) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { bed, reactor, listener, address, pool, hoard, queue, batch, opened: 0 }
+    }
+
+    /// Takes all that is left of the reactor's memory, so that it has its buffers and no more.
+    pub(crate) fn exhaust_pool(&mut self) {
+        let mut bytes = POOL_BYTES;
+        while bytes >= BLOCK_BYTES_MIN {
+            match self.pool.acquire(bytes, bytes) {
+                Some(lease) => self.hoard.push(lease),
+                None => bytes /= 2,
+            }
+        }
     }
 
     /// A connection that receives nothing yet.
@@ -101,7 +123,11 @@ impl<'a> Host<'a> {
     }
 
     /// Turns until there is an answer.
-    pub(crate) fn until<T>(&mut self, what: &str, mut ask: impl FnMut(&mut Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(
+        &mut self,
+        what: &str,
+        mut ask: impl FnMut(&mut Self) -> Option<T>,
+    ) -> T {
         let start = Instant::now();
         loop {
             if let Some(answer) = ask(self) {
@@ -181,6 +207,31 @@ impl<'a> Host<'a> {
     pub(crate) fn peer_reads_to_end(&mut self, peer: &mut Peer) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.until("the end at the peer", |_| read_some(peer, &mut bytes).then_some(()));
+        bytes
+    }
+
+    /// Turns until the peer has read `count` bytes that were sent, and checks what is told of it: at
+    /// most once that it blocked, then progress up to `done`.
+    pub(crate) fn delivers(&mut self, line: &mut Line, count: usize) -> Vec<u8> {
+        let (mut bytes, mut waiting) = (Vec::new(), None);
+        self.until("all at the peer, and all told", |host| {
+            read_some(&mut line.peer, &mut bytes);
+            while let Some(event) = host.queued(line.token) {
+                match (event, waiting) {
+                    (Event::SendBlocked(blocked), None) => {
+                        assert!((1..=count).contains(&blocked), "{blocked} of {count} wait");
+                        waiting = Some(blocked);
+                    }
+                    (Event::Sent { bytes, done }, Some(left)) => {
+                        assert!(bytes <= left, "{bytes} left, of {left}");
+                        assert_eq!(done, bytes == left, "{bytes} left, of {left}");
+                        waiting = Some(left - bytes);
+                    }
+                    (other, _) => panic!("{other:?} while {waiting:?}"),
+                }
+            }
+            (bytes.len() >= count && waiting.unwrap_or(0) == 0).then_some(())
+        });
         bytes
     }
 

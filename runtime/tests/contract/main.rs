@@ -4,6 +4,7 @@
 //! one rig; `rigs.rs` is the one place that knows the back ends. A rig that this machine does not
 //! have fails its cases, unless it is skipped by name: `HIOLOAD_SKIP_REACTORS=uring_base,epoll`.
 //! `-- the_counts --nocapture` prints what ran where.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 #[macro_use]
 mod rigs;

@@ -14,7 +14,8 @@ use hioload::reactor::{
 };
 use hioload_pools::{Arena, Shared};
 
-pub(crate) const NAMES: [&str; 5] = ["epoll", "uring_base", "uring_bundles", "uring_incremental", "sim"];
+pub(crate) const NAMES: [&str; 5] =
+    ["epoll", "uring_base", "uring_bundles", "uring_incremental", "sim"];
 
 /// Makes a test of each case on each back end, and the list of them.
 macro_rules! contract {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use hioload::reactor::{Event, Reactor};
 
 use crate::bed::{Bed, pattern};
-use crate::host::{Host, Line, read_some, write_some};
+use crate::host::{read_some, write_some};
 use crate::rigs::Limits;
 
 contract![
@@ -27,30 +27,6 @@ contract![
 /// More than all buffers between two ends hold.
 const LARGE: usize = 1 << 20;
 
-/// Reads what was sent, and checks the reports: blocked once, then progress up to `done`.
-fn delivers(host: &mut Host<'_>, line: &mut Line, count: usize) -> Vec<u8> {
-    let (mut bytes, mut waiting) = (Vec::new(), None);
-    host.until("all at the peer, and all told", |host| {
-        read_some(&mut line.peer, &mut bytes);
-        while let Some(event) = host.queued(line.token) {
-            match (event, waiting) {
-                (Event::SendBlocked(blocked), None) => {
-                    assert!((1..=count).contains(&blocked), "{blocked} of {count} wait");
-                    waiting = Some(blocked);
-                }
-                (Event::Sent { bytes, done }, Some(left)) => {
-                    assert!(bytes <= left, "{bytes} left, of {left}");
-                    assert_eq!(done, bytes == left, "{bytes} left, of {left}");
-                    waiting = Some(left - bytes);
-                }
-                (other, _) => panic!("{other:?} while {waiting:?}"),
-            }
-        }
-        (bytes.len() >= count && waiting.unwrap_or(0) == 0).then_some(())
-    });
-    bytes
-}
-
 fn a_small_send_is_silent(bed: &Bed) {
     let mut host = bed.host();
     let mut line = host.open();
@@ -70,7 +46,7 @@ fn a_large_send_blocks_and_tells_its_progress(bed: &Bed) {
         host.queue.front().map(|completion| &completion.event),
         Some(Event::SendBlocked(_))
     ));
-    assert!(delivers(&mut host, &mut line, LARGE) == bytes);
+    assert!(host.delivers(&mut line, LARGE) == bytes);
     assert_eq!(bed.in_use_bytes(), 0);
     let stats = host.stats();
     assert_eq!((stats.sends_blocked, stats.sent_bytes), (1, LARGE as u64));
@@ -90,7 +66,7 @@ fn blocked_bytes_arrive_intact_whatever_their_sizes(bed: &Bed) {
             expected.extend(part);
         }
         host.reactor.send(line.socket, segments);
-        assert!(delivers(&mut host, &mut line, expected.len()) == expected, "round {round}");
+        assert!(host.delivers(&mut line, expected.len()) == expected, "round {round}");
         assert_eq!(bed.in_use_bytes(), 0);
     }
 }
@@ -123,7 +99,7 @@ fn after_a_blocked_send_the_next_one_is_free(bed: &Bed) {
             let bytes = pattern(size, round);
             host.reactor.send(line.socket, [bed.shared(&bytes)]);
             host.turn();
-            assert!(delivers(&mut host, &mut line, size) == bytes);
+            assert!(host.delivers(&mut line, size) == bytes);
         }
     }
 }
@@ -246,5 +222,5 @@ fn a_blocked_send_is_resumed_after_a_long_stall(bed: &Bed) {
     host.wait(Some(std::time::Duration::from_millis(20)));
     let waits = host.stats().waits - waits;
     assert!(waits <= 2, "{waits} waits while nothing could leave");
-    assert!(delivers(&mut host, &mut line, LARGE) == bytes);
+    assert!(host.delivers(&mut line, LARGE) == bytes);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hioload::reactor::{Completion, Event, Reactor};
+use hioload::reactor::{Completion, Event, Reactor, Receive};
 
 use crate::bed::{Bed, pattern};
 use crate::host::{Host, Line, write_some};
@@ -20,13 +20,14 @@ contract![
 
 const LIMITS: Limits = Limits { buffers: 4, buffer_bytes: 1024, sockets_max: 64 };
 
-/// Lets a line write until all buffers are lent out; answers how many bytes it wrote.
+/// Lets a line write until there is no memory to receive into; answers how many bytes it wrote.
 fn starve(host: &mut Host<'_>, line: &mut Line, bytes: &[u8]) -> usize {
+    host.exhaust_pool();
     let mut written = 0;
     host.until("starvation", |host| {
         written += write_some(&mut line.peer, &bytes[written..]);
         let stats = host.stats();
-        (stats.starved > 0 && stats.buffers_lent == stats.buffers).then_some(())
+        (stats.starved > 0 || stats.buffers_lent == stats.buffers).then_some(())
     });
     for _ in 0..5 {
         host.turn();
@@ -121,8 +122,8 @@ fn a_starved_socket_can_receive_into_a_lease(bed: &Bed) {
     let bytes = pattern(50_000, 6);
     starve(&mut host, &mut line, &bytes);
     let held: Vec<_> = host.queue.drain(..).collect();
-    let mut all = received(held.into_iter().inspect(|_| ()));
-    host.reactor.receive(line.socket, hioload::reactor::Receive::Into(bed.lease(500)));
+    let mut all = received(held);
+    host.reactor.receive(line.socket, Receive::Into(bed.lease(500)));
     loop {
         match host.next(line.token) {
             Event::Received(lease) => all.extend_from_slice(&lease),

@@ -198,7 +198,7 @@ impl Net {
     }
 
     /// When the next scheduled thing happens.
-    pub(super) fn next_scheduled(&self) -> Option<Time> {
+    pub(crate) fn next_scheduled(&self) -> Option<Time> {
         self.state.borrow().schedule.keys().next().map(|(at, _)| *at)
     }
 
