@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use hioload_pools::{Arena, ArenaConfig, BytePool, Lease, Shared};
@@ -63,8 +63,15 @@ macro_rules! uring {
     };
 }
 
+/// A listener on a loopback address of this process: the ports of one address run out when the
+/// suite is run again and again, as closed connections keep them for a minute.
+fn listener() -> TcpListener {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    TcpListener::bind((Ipv4Addr::new(127, 1, high, low), 0)).unwrap()
+}
+
 fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listener();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_nodelay(true).unwrap();
     (client, listener.accept().unwrap().0)
@@ -424,7 +431,7 @@ fn a_dropped_reactor_leaves_nothing_behind(
         let closing = adopt(&mut uring, 5);
         uring.receive(closing, Receive::Pool);
         uring.close(closing);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listener();
         let address = listener.local_addr().unwrap();
         uring.listen(listener.into(), Token(6)).unwrap();
         uring.connect(address, Token(7)).unwrap();
