@@ -96,8 +96,7 @@ impl Uring {
         let entry = if self.single_shot {
             let lease = self.arena.acquire(SINGLE_SHOT_BYTES, SINGLE_SHOT_BYTES);
             let Some(mut lease) = lease else {
-                slot.set(Flags::STARVED);
-                return self.hungry.push_back(socket);
+                return self.starve(socket);
             };
             let entry = opcode::Recv::new(fd, lease.as_mut_ptr(), SINGLE_SHOT_BYTES as u32).build();
             let index = socket.index() as usize;
@@ -107,8 +106,7 @@ impl Uring {
             self.singles[index] = Some(lease);
             entry
         } else if self.buffers.in_ring() == 0 {
-            slot.set(Flags::STARVED);
-            return self.hungry.push_back(socket);
+            return self.starve(socket);
         } else if self.buffers.tier() == Tier::Bundles {
             opcode::RecvMultiBundle::new(fd, GROUP).build()
         } else {
@@ -116,6 +114,16 @@ impl Uring {
         };
         slot.set(Flags::ARMED);
         self.start(socket, entry.user_data(data));
+    }
+
+    /// There is no buffer: the socket is armed again when one has come back, never at once.
+    fn starve(&mut self, socket: Socket) {
+        self.starved += 1;
+        let Some(slot) = self.table.get_mut(socket) else { return };
+        if !slot.has(Flags::STARVED) {
+            slot.set(Flags::STARVED);
+            self.hungry.push_back(socket);
+        }
     }
 
     /// Hands the kernel the caller's lease.
@@ -269,14 +277,8 @@ impl Uring {
     fn receive_failed(&mut self, socket: Socket, errno: i32) {
         let Some(slot) = self.table.get_mut(socket).filter(|slot| slot.is_live()) else { return };
         match errno {
-            libc::ENOBUFS => {
-                // Armed again when a buffer has come back, never at once.
-                self.starved += 1;
-                if slot.mode == Mode::Pool && !slot.has(Flags::STARVED) {
-                    slot.set(Flags::STARVED);
-                    self.hungry.push_back(socket);
-                }
-            }
+            libc::ENOBUFS if slot.mode == Mode::Pool => self.starve(socket),
+            libc::ENOBUFS => self.starved += 1,
             libc::EINVAL | libc::EOPNOTSUPP if !self.single_shot => {
                 self.refusals += 1;
                 if self.refusals >= REFUSALS_MAX {
