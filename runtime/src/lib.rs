@@ -46,7 +46,7 @@ pub use hioload_protocol::http::Response;
 pub use hioload_protocol::ws::{CloseCode, MessageKind};
 pub use server::{Running, Server, ServerBuilder, StartError};
 pub use shard::{
-    Closed, Handler, MailboxFull, Message, RawHandler, Request, Sent, Session, SessionId, Shard,
-    ShardHandle, Upgrade, UpgradeToken,
+    Closed, Counters, Handler, MailboxFull, Message, RawHandler, Request, Sent, Session, SessionId,
+    Shard, ShardHandle, ShardStats, Upgrade, UpgradeToken,
 };
 pub use time::Time;

@@ -13,12 +13,12 @@ use hioload_protocol::ws::frame::Header;
 use hioload_protocol::ws::{Opcode, mask::mask};
 
 /// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tells a child process of this test binary to be a server: `uring 1` (reactor, shards).
 const ROLE: &str = "HIOLOAD_BENCH_SERVER";
 
-pub struct Echo;
+pub(crate) struct Echo;
 
 impl Handler for Echo {
     type Session = ();
@@ -32,7 +32,7 @@ impl Handler for Echo {
     }
 }
 
-pub fn choice(reactor: &str) -> ReactorChoice {
+pub(crate) fn choice(reactor: &str) -> ReactorChoice {
     match reactor {
         "uring" => ReactorChoice::Uring,
         "epoll" => ReactorChoice::Epoll,
@@ -41,7 +41,7 @@ pub fn choice(reactor: &str) -> ReactorChoice {
 }
 
 /// An echo server in this process, with the default configuration but for what must differ.
-pub fn serve(reactor: &str, shards: u16) -> Running {
+pub(crate) fn serve(reactor: &str, shards: u16) -> Running {
     let server = Server::builder()
         .listen("127.0.0.1:0")
         .configure(|config| {
@@ -58,7 +58,7 @@ pub fn serve(reactor: &str, shards: u16) -> Running {
     server.start().expect("the server starts")
 }
 
-pub fn tcp(server: &Running) -> SocketAddr {
+pub(crate) fn tcp(server: &Running) -> SocketAddr {
     match server.addresses() {
         [ListenAddress::Tcp(address), ..] => *address,
         other => panic!("{other:?} is no TCP address"),
@@ -66,7 +66,7 @@ pub fn tcp(server: &Running) -> SocketAddr {
 }
 
 /// If this process was started to be a server: is one until its standard input ends, and exits.
-pub fn be_server_if_asked() {
+pub(crate) fn be_server_if_asked() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (reactor, shards) = role.split_once(' ').expect("a reactor and a number of shards");
     let server = serve(reactor, shards.parse().expect("a number"));
@@ -77,14 +77,14 @@ pub fn be_server_if_asked() {
 }
 
 /// An echo server in a child process, which ends with this.
-pub struct ServerProcess {
-    pub child: Child,
-    pub address: SocketAddr,
+pub(crate) struct ServerProcess {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
 }
 
 impl ServerProcess {
     /// Starts this very test binary again, in `test` of it, which calls [`be_server_if_asked`].
-    pub fn start(test: &str, reactor: &str, shards: u16) -> Self {
+    pub(crate) fn start(test: &str, reactor: &str, shards: u16) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("its own path"))
             .args(["--exact", test, "--nocapture"])
             .env(ROLE, format!("{reactor} {shards}"))
@@ -101,7 +101,7 @@ impl ServerProcess {
     }
 
     /// The threads of its shards.
-    pub fn shard_threads(&self) -> Vec<i32> {
+    pub(crate) fn shard_threads(&self) -> Vec<i32> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let tasks = std::fs::read_dir(tasks).expect("the child lives");
         let ids = tasks.map(|task| task.expect("an entry").file_name());
@@ -114,17 +114,17 @@ impl ServerProcess {
     }
 
     /// Memory that it has touched and that no file backs, in bytes.
-    pub fn anonymous_bytes(&self) -> usize {
+    pub(crate) fn anonymous_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the child lives");
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib: usize =
-            line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap();
+        let kib: Option<usize> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        let kib = kib.expect("the kernel tells it");
         kib * 1024
     }
 
     /// The number that a plain HTTP path answers with.
-    pub fn number_at(&self, path: &str) -> u64 {
+    pub(crate) fn number_at(&self, path: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).expect("the server accepts");
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("the server reads");
@@ -134,7 +134,7 @@ impl ServerProcess {
     }
 
     /// Ends it and waits for that.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         drop(self.child.stdin.take());
         let status = self.child.wait().expect("it is our child");
         assert!(status.success(), "the server ended with {status}");
@@ -142,10 +142,10 @@ impl ServerProcess {
 }
 
 /// An open session.
-pub fn open(address: SocketAddr) -> TcpStream {
+pub(crate) fn open(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the server accepts");
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).expect("it is TCP");
+    stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
     let hello = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     stream.write_all(hello.as_bytes()).expect("the server reads");
@@ -160,7 +160,7 @@ pub fn open(address: SocketAddr) -> TcpStream {
 }
 
 /// Appends a masked frame with a payload of `len` bytes.
-pub fn push_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: usize) {
+pub(crate) fn push_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: usize) {
     let key = [9, 8, 7, 6];
     let mut header = [0; 14];
     let header_len = Header::new(fin, opcode, Some(key), len as u64).encode(&mut header);
@@ -171,6 +171,6 @@ pub fn push_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: usize) {
 }
 
 /// How long the server's frame for a payload of `len` bytes is.
-pub fn echo_len(len: usize) -> usize {
+pub(crate) fn echo_len(len: usize) -> usize {
     Header::new(true, Opcode::Binary, None, len as u64).encoded_len() + len
 }

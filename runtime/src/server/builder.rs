@@ -46,7 +46,6 @@ pub struct Server(());
 
 impl Server {
     /// Starts to describe a server.
-    #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
     }

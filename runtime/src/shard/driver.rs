@@ -98,20 +98,20 @@ impl<R: Reactor> Driver<R> {
         if entry.phase > Phase::Deciding {
             self.unfinished.finished(entry);
         }
-        if entry.phase >= Phase::Lingering && entry.flags.opened {
-            entry.flags.opened = false;
+        if entry.phase >= Phase::Lingering && entry.flags.opened() {
+            entry.flags.set_opened(false);
             self.guarded(entry, |driver, entry| {
                 driver.call(entry, |route, cx, entry| {
                     route.closed(cx, entry);
                 })
             });
         }
-        let done = entry.flags.ended && entry.flags.shut && !entry.flags.doubtful;
+        let done = entry.flags.ended() && entry.flags.shut() && !entry.flags.doubtful();
         if entry.phase == Phase::Lingering && done && entry.outbox.queued() == 0 {
             entry.advance(Phase::Dead, self.egress.now_ms);
         }
-        if entry.phase == Phase::Dead && !entry.flags.released {
-            entry.flags.released = true;
+        if entry.phase == Phase::Dead && !entry.flags.released() {
+            entry.flags.set_released(true);
             drop(self.egress.drain(&mut entry.outbox));
             self.egress.late_pongs.remove(&entry.key.index);
             self.wheel.cancel(entry.key.index);
@@ -119,7 +119,7 @@ impl<R: Reactor> Driver<R> {
         }
         if entry.phase == Phase::Lingering {
             // What comes is discarded: the peer must get to its FIN.
-            entry.flags.held_back = false;
+            entry.flags.set_held_back(false);
         }
         if entry.phase == Phase::Deciding && entry.receiving == Receiving::Pool {
             entry.receiving = Receiving::Paused;
@@ -158,7 +158,7 @@ impl<R: Reactor> Driver<R> {
                 }
             }
             Due::Ping => {
-                entry.flags.pinged = true;
+                entry.flags.set_pinged(true);
                 self.context().link(entry).send_control(Opcode::Ping, &[]);
             }
             Due::Idle => {
@@ -212,7 +212,7 @@ impl<R: Reactor> Driver<R> {
 
     /// The end of the turn for a dirty connection: one gathered send, unless one is still open.
     pub(super) fn flush(&mut self, entry: &mut Entry) {
-        entry.flags.dirty = false;
+        entry.flags.set_dirty(false);
         if entry.phase == Phase::Dead {
             return self.settle(entry);
         }
@@ -225,13 +225,13 @@ impl<R: Reactor> Driver<R> {
             let mut wire = Wire { reactor, socket: entry.socket };
             wire.send(egress.drain(&mut entry.outbox));
             let pong_waits = self.egress.late_pongs.contains_key(&entry.key.index);
-            if entry.flags.full || pong_waits || entry.phase == Phase::Lingering {
-                entry.flags.doubtful = true;
+            if entry.flags.full() || pong_waits || entry.phase == Phase::Lingering {
+                entry.flags.set_doubtful(true);
                 self.unsure.push(entry.key);
             }
         }
-        if entry.phase == Phase::Lingering && !entry.flags.shut {
-            entry.flags.shut = true;
+        if entry.phase == Phase::Lingering && !entry.flags.shut() {
+            entry.flags.set_shut(true);
             entry.since_ms = self.egress.now_ms;
             self.wire(entry).shutdown();
             self.settle(entry);
@@ -241,7 +241,7 @@ impl<R: Reactor> Driver<R> {
 
     /// A turn after a flush: had it blocked, that would be known by now.
     pub(super) fn confirm(&mut self, entry: &mut Entry) {
-        entry.flags.doubtful = false;
+        entry.flags.set_doubtful(false);
         self.tell_drained(entry);
         self.settle(entry);
     }
@@ -252,16 +252,16 @@ impl<R: Reactor> Driver<R> {
         if entry.outbox.queued() > low {
             return;
         }
-        if entry.flags.held_back {
-            entry.flags.held_back = false;
+        if entry.flags.held_back() {
+            entry.flags.set_held_back(false);
         }
         if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
             && entry.is_open()
         {
             self.context().link(entry).send_control(Opcode::Pong, &payload);
         }
-        if entry.flags.full && entry.is_open() {
-            entry.flags.full = false;
+        if entry.flags.full() && entry.is_open() {
+            entry.flags.set_full(false);
             self.guarded(entry, |driver, entry| {
                 driver.call(entry, |route, cx, entry| {
                     route.drained(cx, entry);
@@ -307,7 +307,7 @@ impl<R: Reactor> Driver<R> {
 
     fn heard(&mut self, entry: &mut Entry) {
         entry.heard_ms = self.egress.now_ms;
-        entry.flags.pinged = false;
+        entry.flags.set_pinged(false);
     }
 
     fn received(&mut self, entry: &mut Entry, bytes: Lease) {
@@ -336,7 +336,7 @@ impl<R: Reactor> Driver<R> {
     /// The peer's FIN. A raw peer may still read what waits for it; a WebSocket peer that sends
     /// one without a close frame is gone (RFC 6455 section 7.1.1).
     fn ended(&mut self, entry: &mut Entry) {
-        entry.flags.ended = true;
+        entry.flags.set_ended(true);
         let now_ms = self.egress.now_ms;
         match (entry.phase, &entry.protocol) {
             (Phase::Open, Protocol::Raw) => {
@@ -359,7 +359,7 @@ impl<R: Reactor> Driver<R> {
         let settings = &self.egress.settings;
         let above = entry.outbox.queued() > settings.outbox_high_bytes;
         if above && settings.slow_reader == SlowReader::Pause && entry.is_open() {
-            entry.flags.held_back = true;
+            entry.flags.set_held_back(true);
             if entry.receiving == Receiving::Pool {
                 entry.receiving = Receiving::Paused;
                 self.wire(entry).receive(Receive::Paused);
@@ -378,8 +378,8 @@ impl<R: Reactor> Driver<R> {
 
     /// Notes that it must be said where the next bytes go.
     fn want_aim(&mut self, entry: &mut Entry) {
-        if !entry.flags.unaimed {
-            entry.flags.unaimed = true;
+        if !entry.flags.unaimed() {
+            entry.flags.set_unaimed(true);
             self.unaimed.push(entry.key);
         }
     }
@@ -387,7 +387,7 @@ impl<R: Reactor> Driver<R> {
     /// The end of the turn for a connection that is mid-message, or receives nothing: says where
     /// its next bytes go. Not earlier, as more of its bytes may wait in the batch.
     pub(super) fn aim(&mut self, entry: &mut Entry) {
-        entry.flags.unaimed = false;
+        entry.flags.set_unaimed(false);
         if !entry.wants_bytes() || entry.receiving == Receiving::Into {
             return;
         }

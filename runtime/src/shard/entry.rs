@@ -79,31 +79,50 @@ pub(crate) struct Entry {
     ending: Option<Closed>,
 }
 
-/// The yes-or-no facts about a connection, a byte each.
+/// The yes-or-no facts about a connection, a bit each: there is one for every idle connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flags {
+pub(crate) struct Flags(u16);
+
+macro_rules! flags {
+    ($($(#[$doc:meta])* $name:ident / $set:ident: $bit:literal,)*) => {
+        impl Flags {
+            $(
+                $(#[$doc])*
+                pub(crate) const fn $name(self) -> bool {
+                    self.0 & (1 << $bit) != 0
+                }
+
+                pub(crate) const fn $set(&mut self, on: bool) {
+                    self.0 = self.0 & !(1 << $bit) | (on as u16) << $bit;
+                }
+            )*
+        }
+    };
+}
+
+flags! {
     /// In the list of those who are told at the end of the turn where to receive.
-    pub(crate) unaimed: bool,
+    unaimed / set_unaimed: 0,
     /// In the list of dirty sessions.
-    pub(crate) dirty: bool,
+    dirty / set_dirty: 1,
     /// A send was answered `Full`: `drained` is owed.
-    pub(crate) full: bool,
+    full / set_full: 2,
     /// Receiving is held back because the peer does not read.
-    pub(crate) held_back: bool,
+    held_back / set_held_back: 3,
     /// A ping of ours has not been answered by any byte yet.
-    pub(crate) pinged: bool,
+    pinged / set_pinged: 4,
     /// `opened` was called, and `closed` was not yet.
-    pub(crate) opened: bool,
+    opened / set_opened: 5,
     /// Counted among the unfinished handshakes.
-    pub(crate) counted: bool,
+    counted / set_counted: 6,
     /// The peer sent FIN.
-    pub(crate) ended: bool,
+    ended / set_ended: 7,
     /// Its last send was handed over in the last turn: whether it blocked is not known yet.
-    pub(crate) doubtful: bool,
+    doubtful / set_doubtful: 8,
     /// FIN was asked for.
-    pub(crate) shut: bool,
+    shut / set_shut: 9,
     /// The reactor was told to close.
-    pub(crate) released: bool,
+    released / set_released: 10,
 }
 
 impl Entry {
@@ -152,7 +171,7 @@ impl Entry {
     /// Whether what the peer sends is received at all.
     pub(crate) fn wants_bytes(&self) -> bool {
         let waits = matches!(self.phase, Phase::Deciding | Phase::Dead);
-        !waits && !self.flags.ended && !self.flags.held_back
+        !waits && !self.flags.ended() && !self.flags.held_back()
     }
 
     /// Whether the user may still send on it.

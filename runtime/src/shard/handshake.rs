@@ -59,21 +59,21 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     pub(crate) fn began(&mut self, entry: &mut Entry) {
-        entry.flags.counted = true;
+        entry.flags.set_counted(true);
         self.count += 1;
         self.keys.push_back(entry.key);
     }
 
     pub(crate) fn finished(&mut self, entry: &mut Entry) {
-        if entry.flags.counted {
-            entry.flags.counted = false;
+        if entry.flags.counted() {
+            entry.flags.set_counted(false);
             self.count -= 1;
         }
     }
 
     /// The oldest one, if there are as many as allowed: it has to go before the next may come.
     pub(crate) fn surplus(&mut self, entries: &Slab<Entry>, max: usize) -> Option<Key> {
-        let unfinished = |key: &Key| entries.get(*key).is_some_and(|entry| entry.flags.counted);
+        let unfinished = |key: &Key| entries.get(*key).is_some_and(|entry| entry.flags.counted());
         if self.keys.len() >= 2 * max {
             self.keys.retain(unfinished);
         }

@@ -120,7 +120,8 @@ pub struct Counters {
     pub timeouts: u64,
 }
 
-/// A look at a shard, taken between two turns.
+/// A look at a shard: as of the start of the turn, or, in a function that a
+/// [`ShardHandle`] runs, as of now.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ShardStats {
@@ -265,7 +266,7 @@ impl Shard {
         self.sessions
     }
 
-    /// A look at what this shard has counted, as of the start of this turn.
+    /// A look at what this shard has counted. See [`ShardStats`] for as of when.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
         ShardStats {

@@ -47,7 +47,7 @@ impl<H: RawHandler> Route for RawRoute<H> {
         match self.0.sessions.insert(data) {
             Ok(user) => {
                 entry.user = user;
-                entry.flags.opened = true;
+                entry.flags.set_opened(true);
             }
             Err(_) => entry.advance(Phase::Dead, cx.egress.now_ms),
         }

@@ -204,8 +204,8 @@ impl Link<'_> {
     }
 
     pub(crate) fn mark_dirty(&mut self) {
-        if !self.entry.flags.dirty {
-            self.entry.flags.dirty = true;
+        if !self.entry.flags.dirty() {
+            self.entry.flags.set_dirty(true);
             self.egress.dirty.push(self.entry.key.index);
         }
     }
@@ -230,7 +230,7 @@ impl Link<'_> {
     fn verdict(&mut self) -> Sent {
         self.mark_dirty();
         if self.entry.outbox.queued() > self.egress.settings.outbox_high_bytes {
-            self.entry.flags.full = true;
+            self.entry.flags.set_full(true);
             Sent::Full
         } else {
             Sent::Queued

@@ -62,7 +62,7 @@ fn silence(entry: &Entry, settings: &Settings) -> Option<u64> {
     if settings.idle_timeout_ms == 0 || !matches!(entry.protocol, Protocol::WebSocket(_)) {
         return None;
     }
-    let patience = if entry.flags.pinged {
+    let patience = if entry.flags.pinged() {
         settings.idle_timeout_ms
     } else {
         settings.idle_timeout_ms.div_ceil(2)

@@ -61,7 +61,7 @@ impl<H: Handler> WebSocketRoute<H> {
         entry.user = user;
         entry.protocol = Protocol::WebSocket(ws::Connection::new(Role::Server));
         entry.advance(Phase::Open, cx.egress.now_ms);
-        entry.flags.opened = true;
+        entry.flags.set_opened(true);
         cx.link(entry).send_raw(&head);
         cx.egress.scratch = head;
         self.0.call(cx, entry, |handler, shard, session| handler.opened(shard, session));

@@ -1,10 +1,12 @@
 //! Accepting, and what happens where there is no room.
 
+use std::time::Instant;
+
 use hioload::config::ReactorChoice::{self, Epoll, Uring};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
 
-use crate::client::{Client, address, handshake, start};
+use crate::client::{Client, PATIENCE, address, handshake, start};
 use crate::handler::Echo;
 
 #[rstest]
@@ -28,7 +30,9 @@ fn a_full_shard_accepts_again_when_a_connection_closes(
     }
     drop(clients);
     drop(waiting);
+    let began = Instant::now();
     let mut late = loop {
+        assert!(began.elapsed() < PATIENCE, "nobody is let in any more");
         let mut client = Client::raw(&server);
         client.try_write(handshake("/", "").as_bytes());
         let mut first = [0];

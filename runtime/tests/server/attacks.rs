@@ -53,6 +53,7 @@ fn a_byte_of_an_announced_mebibyte_pins_little(#[values(Uring, Epoll)] reactor: 
     }
     settle(&mut honest);
     let pinned = pool_bytes(&server).saturating_sub(before);
+    println!("100 times 15 bytes pin {pinned} bytes");
     assert!(pinned <= 100 * UNEARNED_BYTES_MAX, "100 times 15 bytes pin {pinned} bytes");
     server.stop().unwrap();
 }
@@ -73,6 +74,7 @@ fn fragments_of_one_byte_pin_what_they_carry(#[values(Uring, Epoll)] reactor: Re
     client.send(Opcode::Ping, b"all?");
     assert_eq!(client.read_frame().opcode, Opcode::Pong);
     let pinned = pool_bytes(&server).saturating_sub(before);
+    println!("{FRAGMENTS} fragments of a byte pin {pinned} bytes");
     assert!(pinned <= 2 * UNEARNED_BYTES_MAX, "{FRAGMENTS} bytes pin {pinned}");
     client.write(&frame(true, Opcode::Continuation, b"x"));
     assert_eq!(client.read_frame().payload.len(), FRAGMENTS);
@@ -108,6 +110,7 @@ fn a_peer_that_reads_nothing_pins_bounded_memory(
     settle(&mut honest);
     let pinned = pool_bytes(&server).saturating_sub(before);
     let bound = OUTBOX_BYTES_MAX + BUFFERS_BYTES;
+    println!("{taken} messages of a peer that reads nothing pin {pinned} bytes");
     assert!(pinned <= bound, "after {taken} messages {pinned} bytes are pinned, not {bound}");
     server.stop().unwrap();
 }
@@ -152,6 +155,7 @@ fn only_the_newest_ping_of_a_deaf_peer_waits(#[values(Uring, Epoll)] reactor: Re
         assert!(began.elapsed() < PATIENCE, "the server does not read on");
     }
     let pinned = pool_bytes(&server).saturating_sub(before);
+    println!("{PINGS} pings of a deaf peer pin {pinned} bytes");
     assert!(pinned <= BUFFERS_BYTES, "unread pongs pin {pinned} bytes");
     let mut pongs = 1;
     while deaf.read_frame().payload != b"newest" {

@@ -11,10 +11,10 @@ use hioload_protocol::ws::frame::{HEADER_BYTES_MAX, Header};
 use hioload_protocol::ws::{Opcode, mask::mask};
 
 /// Longer than anything here takes, also on a busy machine: a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on a free port, with one shard unless `change` says otherwise.
-pub fn start(
+pub(crate) fn start(
     reactor: ReactorChoice,
     change: impl FnOnce(&mut Config),
     routes: impl FnOnce(ServerBuilder) -> ServerBuilder,
@@ -31,7 +31,7 @@ pub fn start(
 }
 
 /// The TCP address on which a server listens.
-pub fn address(server: &Running) -> SocketAddr {
+pub(crate) fn address(server: &Running) -> SocketAddr {
     match server.addresses() {
         [ListenAddress::Tcp(address), ..] => *address,
         other => panic!("{other:?} is no TCP address"),
@@ -39,21 +39,21 @@ pub fn address(server: &Running) -> SocketAddr {
 }
 
 /// One side of a connection to the server under test.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
 }
 
 /// A frame as it came.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Frame {
-    pub fin: bool,
-    pub opcode: Opcode,
-    pub payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) fin: bool,
+    pub(crate) opcode: Opcode,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Client {
     /// A connection that has said nothing yet.
-    pub fn raw(server: &Running) -> Self {
+    pub(crate) fn raw(server: &Running) -> Self {
         let stream = TcpStream::connect(address(server)).expect("the server accepts");
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// An open session at a path.
-    pub fn open(server: &Running, path: &str) -> Self {
+    pub(crate) fn open(server: &Running, path: &str) -> Self {
         let mut client = Self::raw(server);
         client.write(handshake(path, "").as_bytes());
         let head = client.read_head();
@@ -70,25 +70,25 @@ impl Client {
         client
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
     /// As [`write`](Self::write), to a server that may have closed already.
-    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    pub fn send(&mut self, opcode: Opcode, payload: &[u8]) {
+    pub(crate) fn send(&mut self, opcode: Opcode, payload: &[u8]) {
         self.write(&frame(true, opcode, payload));
     }
 
-    pub fn send_close(&mut self, code: u16) {
+    pub(crate) fn send_close(&mut self, code: u16) {
         self.send(Opcode::Close, &code.to_be_bytes());
     }
 
     /// The bytes of an HTTP head, with the empty line at its end.
-    pub fn read_head(&mut self) -> String {
+    pub(crate) fn read_head(&mut self) -> String {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -98,12 +98,12 @@ impl Client {
         String::from_utf8(head).expect("an HTTP head is ASCII")
     }
 
-    pub fn read_frame(&mut self) -> Frame {
+    pub(crate) fn read_frame(&mut self) -> Frame {
         self.try_read_frame().expect("a frame")
     }
 
     /// The next frame; `None` if the connection ends before it does.
-    pub fn try_read_frame(&mut self) -> Option<Frame> {
+    pub(crate) fn try_read_frame(&mut self) -> Option<Frame> {
         let mut bytes = vec![0; 2];
         self.fill(&mut bytes)?;
         let (header, _) = loop {
@@ -121,7 +121,7 @@ impl Client {
     }
 
     /// The code of the close frame that must come next; other frames are passed over.
-    pub fn read_close(&mut self) -> u16 {
+    pub(crate) fn read_close(&mut self) -> u16 {
         loop {
             let frame = self.read_frame();
             if frame.opcode == Opcode::Close {
@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// Everything up to the end of the connection, however it ends.
-    pub fn read_to_end(&mut self) -> Vec<u8> {
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut chunk = [0; 64 * 1024];
         loop {
@@ -156,7 +156,7 @@ impl Client {
 }
 
 /// A handshake for a path, with more header lines.
-pub fn handshake(path: &str, headers: &str) -> String {
+pub(crate) fn handshake(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
@@ -164,7 +164,7 @@ pub fn handshake(path: &str, headers: &str) -> String {
 }
 
 /// A masked frame.
-pub fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let key = [0x11, 0x22, 0x33, 0x44];
     let mut bytes = announced(fin, opcode, payload.len() as u64);
     let start = bytes.len();
@@ -174,7 +174,7 @@ pub fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The header of a masked frame alone: what it announces may never come.
-pub fn announced(fin: bool, opcode: Opcode, len: u64) -> Vec<u8> {
+pub(crate) fn announced(fin: bool, opcode: Opcode, len: u64) -> Vec<u8> {
     let mut header = [0; HEADER_BYTES_MAX];
     let header_len =
         Header::new(fin, opcode, Some([0x11, 0x22, 0x33, 0x44]), len).encode(&mut header);

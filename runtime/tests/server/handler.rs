@@ -15,7 +15,7 @@ use rstest::rstest;
 use crate::client::{Client, PATIENCE, start};
 
 /// Sends every message back.
-pub struct Echo;
+pub(crate) struct Echo;
 
 impl Handler for Echo {
     type Session = ();
@@ -31,7 +31,7 @@ impl Handler for Echo {
 
 /// What a [`Reporter`] was called with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Call {
+pub(crate) enum Call {
     Opened,
     Message(Vec<u8>),
     Drained,
@@ -39,7 +39,7 @@ pub enum Call {
 }
 
 /// Echoes, and reports every call.
-pub struct Reporter(pub mpsc::Sender<Call>);
+pub(crate) struct Reporter(pub(crate) mpsc::Sender<Call>);
 
 impl Reporter {
     fn report(&self, call: Call) {
@@ -73,7 +73,7 @@ impl Handler for Reporter {
 }
 
 /// A factory of reporters, and where they report to.
-pub fn reporter() -> (impl Fn(&mut Shard) -> Reporter + Send + Sync, mpsc::Receiver<Call>) {
+pub(crate) fn reporter() -> (impl Fn(&mut Shard) -> Reporter + Send + Sync, mpsc::Receiver<Call>) {
     let (sender, calls) = mpsc::channel();
     let sender = Mutex::new(sender);
     (move |_: &mut Shard| Reporter(sender.lock().unwrap().clone()), calls)

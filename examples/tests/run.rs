@@ -1,0 +1,323 @@
+//! The built examples as people run them: flags, output, exit codes, signals.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use hioload::config::Config;
+use rstest::rstest;
+
+/// Longer than anything here takes, also on a busy machine: a test that reaches it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An example beside this test: `target/<profile>/examples/NAME`, which `cargo test` has built.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("it is in target/<profile>/deps");
+    let path: PathBuf = [profile.as_os_str(), "examples".as_ref(), name.as_ref()].iter().collect();
+    assert!(path.exists(), "{} is not built: run `cargo test` without `--test`", path.display());
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(name: &str, flags: &[&str]) -> Output {
+    example(name).args(flags).output().expect("the example starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An example that runs. It is killed if a test fails.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(mut command: Command, reads_stderr: bool) -> Self {
+        let unread = if reads_stderr { Command::stdout } else { Command::stderr };
+        unread(&mut command, Stdio::null());
+        let mut child = command.spawn().expect("the example starts");
+        let pipe: Box<dyn Read + Send> = match (child.stdout.take(), child.stderr.take()) {
+            (Some(pipe), _) => Box::new(pipe),
+            (_, Some(pipe)) => Box::new(pipe),
+            (None, None) => unreachable!("one of them is piped"),
+        };
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// `echo` on a free port.
+    fn echo(flags: &[&str]) -> (Self, SocketAddr) {
+        let mut command = example("echo");
+        command.args(["--addr", "127.0.0.1:0"]).args(flags);
+        let running = Self::start(command, true);
+        let line = running.line_with("listening on ");
+        let (_, address) = line.split_once("listening on ").expect("it was asked for");
+        let address = address.parse().expect("it is an address");
+        (running, address)
+    }
+
+    /// The next line with this text.
+    fn line_with(&self, wanted: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(wanted) => return line,
+                Ok(line) => seen = seen + &line + "\n",
+                Err(_) => panic!("no line with {wanted:?} in:\n{seen}"),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.expect("there is a kill").success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            std::thread::yield_now();
+        }
+        panic!("it does not end");
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the example accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
+    stream
+}
+
+/// Opens a WebSocket with the key of RFC 6455 section 1.3.
+fn open(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = connect(address);
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("the example reads");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let [byte] = read(&mut stream);
+        head.push(byte);
+    }
+    let head = text(&head);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    stream
+}
+
+fn read<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).expect("the example answers");
+    bytes
+}
+
+/// A masked close frame with 1001: the mask is zero.
+const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+
+#[rstest]
+fn echo_echoes(
+    #[values("auto", "uring", "epoll")] reactor: &str,
+    #[values("/ws", "/")] path: &str,
+) {
+    let (_echo, address) = Running::echo(&["--reactor", reactor]);
+    let mut client = open(address, path);
+    // RFC 6455 section 5.7: a masked "Hello", and the answer without a mask.
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    client.write_all(&hello).unwrap();
+    assert_eq!(&read::<7>(&mut client), b"\x81\x05Hello");
+}
+
+#[test]
+fn echo_tells_that_it_is_healthy() {
+    let (_echo, address) = Running::echo(&[]);
+    let mut client = connect(address);
+    client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    assert!(response.ends_with("\r\n\r\nok\n"), "{response}");
+}
+
+#[rstest]
+fn a_signal_ends_every_session_with_1001(
+    #[values("TERM", "INT")] signal: &str,
+    #[values("uring", "epoll")] reactor: &str,
+) {
+    let (mut echo, address) = Running::echo(&["--reactor", reactor]);
+    let mut clients = [open(address, "/ws"), open(address, "/")];
+    echo.signal(signal);
+    for client in &mut clients {
+        assert_eq!(read::<4>(client), [0x88, 0x02, 0x03, 0xe9]);
+        client.write_all(&CLOSE).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "it ends the connection");
+    }
+    drop(clients);
+    assert_eq!(echo.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("patient.toml");
+    fs::write(&file, "[websocket]\nclose_timeout_ms = 600_000\n[shutdown]\ndrain_ms = 600_000\n")
+        .unwrap();
+    let (mut echo, address) = Running::echo(&["--config", &file.display().to_string()]);
+    let mut deaf = open(address, "/ws");
+    echo.signal("INT");
+    echo.line_with("SIGINT: closing");
+    assert_eq!(read::<4>(&mut deaf), [0x88, 0x02, 0x03, 0xe9]);
+    echo.signal("INT");
+    assert_eq!(echo.wait().code(), Some(130));
+    echo.line_with("SIGINT: ended at once");
+}
+
+#[test]
+fn check_prints_the_configuration_and_the_bill() {
+    let check = output("echo", &["--check", "--addr", "127.0.0.1:0", "--reactor", "epoll"]);
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
+    let stdout = text(&check.stdout);
+    let (toml, report) = stdout.split_once("\nhioload ").expect("the report follows");
+    let mut expected = Config::from_toml("server.reactor = 'epoll'", "test").unwrap();
+    expected.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
+    assert_eq!(Config::from_toml(toml, "stdout").unwrap(), expected);
+    for line in ["shard 0 on cpu ", "memory of a shard, at most:", "  total "] {
+        assert!(report.contains(line), "{line:?} is missing in:\n{report}");
+    }
+}
+
+#[rstest]
+fn flags_are_explained(#[values("echo", "reactor_echo")] name: &str) {
+    let help = output(name, &["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("--addr <"), "{}", text(&help.stdout));
+    let version = output(name, &["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(text(&version.stdout), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+    let unknown = output(name, &["--adr", "127.0.0.1:0"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("--addr"), "{}", text(&unknown.stderr));
+}
+
+/// Runs `echo`, which must find its configuration wrong; gives the one line that says why.
+fn complaint(flags: &[&str]) -> String {
+    let failed = output("echo", flags);
+    let stderr = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(78), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    stderr
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.toml").display().to_string();
+    fs::write(&file, "# a comment\n[server]\nlissten = ['127.0.0.1:0']\n").unwrap();
+    for flags in [&["--config", &file][..], &["--config", &file, "--check"]] {
+        let line = complaint(flags);
+        assert!(line.contains(&format!("{file}:3: ")), "{line}");
+        assert!(line.contains("did you mean `listen`"), "{line}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("missing.toml").display().to_string();
+    let line = complaint(&["--config", &file]);
+    assert!(line.contains(&file) && line.contains("no such file"), "{line}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let (_first, address) = Running::echo(&[]);
+    let line = complaint(&["--addr", &address.to_string()]);
+    assert!(line.contains(&address.to_string()), "{line}");
+}
+
+#[test]
+fn the_example_configuration_is_the_default_with_every_key() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/echo.toml");
+    assert_eq!(Config::from_file(file.as_ref()).unwrap(), Config::default());
+    let is_key = |line: &&str| line.contains(" = ") && !line.starts_with('#');
+    let file = fs::read_to_string(file).unwrap();
+    let all = Config::default().to_toml();
+    assert_eq!(
+        file.lines().filter(is_key).collect::<Vec<_>>(),
+        all.lines().filter(is_key).collect::<Vec<_>>(),
+    );
+    let lines: Vec<_> = file.lines().collect();
+    for pair in lines.windows(2).filter(|pair| is_key(&pair[1])) {
+        assert!(pair[0].starts_with("# "), "no comment on `{}`", pair[1]);
+    }
+}
+
+#[test]
+fn reactor_echo_tells_what_it_does() {
+    let mut command = example("reactor_echo");
+    command.args(["--addr", "127.0.0.1:0"]);
+    let echo = Running::start(command, false);
+    let line = echo.line_with("[reactor-echo] Listening on ");
+    let address = line.split_whitespace().find_map(|word| word.parse().ok()).expect("an address");
+    echo.line_with("[reactor-echo] Reactor initialized: ");
+    let mut client = connect(address);
+    echo.line_with("[reactor-echo] Accepted connection from 127.0.0.1:");
+    client.write_all(b"hello\n").unwrap();
+    assert_eq!(&read::<6>(&mut client), b"hello\n");
+    echo.line_with("[reactor-echo] Received (6 bytes): hello");
+    echo.line_with("[reactor-echo] Sent (6 bytes) back to client");
+    client.shutdown(Shutdown::Write).unwrap();
+    echo.line_with("[reactor-echo] Connection closed by peer");
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn reactor_echo_sends_the_last_bytes_of_a_client_that_half_closes() {
+    let mut command = example("reactor_echo");
+    command.args(["--addr", "127.0.0.1:0"]);
+    let echo = Running::start(command, false);
+    let line = echo.line_with("[reactor-echo] Listening on ");
+    let address = line.split_whitespace().find_map(|word| word.parse().ok()).expect("an address");
+    // While it stands still, the bytes and the FIN of every client gather.
+    echo.signal("STOP");
+    let clients: Vec<_> = (0..20).map(|_| connect(address)).collect();
+    for mut client in &clients {
+        client.write_all(b"last words").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+    echo.signal("CONT");
+    for mut client in &clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "last words");
+    }
+}
