@@ -33,7 +33,7 @@ const SEGMENTS_MAX: usize = 1024;
 const QUIET_SEGMENTS_MAX: usize = 8 * SEGMENTS_MAX;
 /// Vectors per entry of the queue, on average, before a turn is submitted early: 64 KiB for 1024.
 const VECTORS_PER_ENTRY: usize = 4;
-/// Records of blocked sends that are kept for the next ones (up to 17 KiB each, mostly far less).
+/// Records of blocked sends that are kept for the next ones (up to 41 KiB each, mostly far less).
 const SPARE_RESTS_MAX: usize = 64;
 
 /// The sends of a turn, and the memory that their entries point to.
@@ -160,7 +160,8 @@ impl Rests {
     }
 
     fn keep(&mut self, rest: Box<Rest>) {
-        if self.spare.len() < SPARE_RESTS_MAX {
+        let is_usual = rest.segments.capacity() <= SEGMENTS_MAX;
+        if is_usual && self.spare.len() < SPARE_RESTS_MAX {
             self.spare.push(rest);
         }
     }
