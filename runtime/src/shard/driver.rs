@@ -224,8 +224,10 @@ impl<R: Reactor> Driver<R> {
             let Self { egress, reactor, .. } = self;
             let mut wire = Wire { reactor, socket: entry.socket };
             wire.send(egress.drain(&mut entry.outbox));
+            let flags = &entry.flags;
             let pong_waits = self.egress.late_pongs.contains_key(&entry.key.index);
-            if entry.flags.full() || pong_waits || entry.phase == Phase::Lingering {
+            let somebody_waits = flags.full() || flags.held_back() || pong_waits;
+            if somebody_waits || entry.phase == Phase::Lingering {
                 entry.flags.set_doubtful(true);
                 self.unsure.push(entry.key);
             }
@@ -252,9 +254,7 @@ impl<R: Reactor> Driver<R> {
         if entry.outbox.queued() > low {
             return;
         }
-        if entry.flags.held_back() {
-            entry.flags.set_held_back(false);
-        }
+        entry.flags.set_held_back(false);
         if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
             && entry.is_open()
         {
