@@ -261,6 +261,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         Some(self.started_ms.saturating_add(limits.message_age_ms_max))
     }
 
+    /// Starts the age of the message that is arriving anew: for a caller that did not read for a
+    /// while, which is no fault of the peer.
+    pub const fn restart_age(&mut self, now_ms: u64) {
+        self.started_ms = now_ms;
+    }
+
     /// Whether whatever comes is ignored.
     const fn is_deaf(&self) -> bool {
         matches!(self.state, State::CloseReceived | State::Closed | State::Failed)

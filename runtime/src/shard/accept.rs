@@ -95,7 +95,8 @@ impl<R: Reactor> Turn<R> {
         }
         self.driver.shard.counters.accepted += 1;
         let raw_route = self.listeners.slots[index].raw_route;
-        if raw_route.is_none() {
+        // A shard that is full has no place even for one that comes instead of another.
+        if raw_route.is_none() && self.entries.len() < self.entries.capacity() {
             self.evict_oldest_handshake();
         }
         let now_ms = self.driver.egress.now_ms;

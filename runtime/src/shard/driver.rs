@@ -191,13 +191,13 @@ impl<R: Reactor> Driver<R> {
     /// Sends to a connection on behalf of somebody else.
     pub(super) fn send(&mut self, entry: &mut Entry, message: Message) {
         self.context().link(entry).send(message);
-        self.settle(entry);
+        self.settle_and_arm(entry);
     }
 
     /// As [`send`](Self::send), a copy.
     pub(super) fn send_copy(&mut self, entry: &mut Entry, kind: MessageKind, payload: &[u8]) {
         self.context().link(entry).send_copy(kind, payload);
-        self.settle(entry);
+        self.settle_and_arm(entry);
     }
 
     /// Answers a handshake that was left open.
@@ -245,7 +245,15 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn confirm(&mut self, entry: &mut Entry) {
         entry.flags.set_doubtful(false);
         self.tell_drained(entry);
+        self.settle_and_arm(entry);
+    }
+
+    /// After something that a handler or the policy may have answered by closing.
+    fn settle_and_arm(&mut self, entry: &mut Entry) {
         self.settle(entry);
+        if entry.phase > Phase::Open {
+            self.arm(entry);
+        }
     }
 
     /// After `Full`: the outbox is low again. Tells the handler, once.
@@ -254,7 +262,11 @@ impl<R: Reactor> Driver<R> {
         if entry.outbox.queued() > low {
             return;
         }
-        entry.flags.set_held_back(false);
+        if entry.flags.held_back() {
+            entry.flags.set_held_back(false);
+            entry.read_again(self.egress.now_ms);
+            self.arm(entry);
+        }
         if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
             && entry.is_open()
         {
@@ -370,6 +382,10 @@ impl<R: Reactor> Driver<R> {
     fn progressed(&mut self, entry: &mut Entry, bytes: usize, done: bool) {
         entry.outbox.progress(bytes);
         entry.since_ms = self.egress.now_ms;
+        if bytes > 0 {
+            // It reads, so it is there.
+            self.heard(entry);
+        }
         if done {
             self.context().link(entry).mark_dirty();
         }

@@ -160,6 +160,14 @@ impl Entry {
         self.ending.unwrap_or(Closed::Lost)
     }
 
+    /// It was not read from for a while: neither its silence nor the age of its message counts.
+    pub(crate) fn read_again(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        if let Protocol::WebSocket(connection) = &mut self.protocol {
+            connection.restart_age(now_ms);
+        }
+    }
+
     /// Whether a message has begun and not ended.
     pub(crate) fn is_mid_message(&self) -> bool {
         match &self.protocol {

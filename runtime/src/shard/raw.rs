@@ -76,8 +76,9 @@ impl<H: RawHandler> Route for RawRoute<H> {
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        let (reason, user) = (entry.ending(), entry.user);
-        self.0.call(cx, entry, |handler, shard, session| handler.closed(shard, session, reason));
-        self.0.sessions.remove(user);
+        let reason = entry.ending();
+        self.0.last_call(cx, entry, |handler, shard, session| {
+            handler.closed(shard, session, reason);
+        });
     }
 }

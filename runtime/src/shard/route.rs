@@ -88,6 +88,20 @@ impl<H, S> Host<H, S> {
         Self { handler, sessions: Slab::new(sessions_max) }
     }
 
+    /// Calls the handler with a session for the last time. The user's data is taken out first: a
+    /// handler that panics must not keep its place.
+    pub(crate) fn last_call(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        callback: impl FnOnce(&mut H, &mut Shard, &mut Session<'_, S>),
+    ) {
+        if let Some(mut data) = self.sessions.remove(entry.user) {
+            let link = Link { shard: cx.shard.index(), entry, egress: cx.egress };
+            callback(&mut self.handler, cx.shard, &mut Session::new(&mut data, link));
+        }
+    }
+
     /// Calls the handler with a session, if the user's data is still there.
     pub(crate) fn call(
         &mut self,

@@ -57,9 +57,10 @@ pub(crate) fn due(entry: &Entry, settings: &Settings, now_ms: u64) -> Due {
 }
 
 /// The next ping, or the end of patience with a peer that answers none. Raw connections have no
-/// ping, so their silence proves nothing.
+/// ping, so their silence proves nothing; nor does that of a peer that we do not read from.
 fn silence(entry: &Entry, settings: &Settings) -> Option<u64> {
-    if settings.idle_timeout_ms == 0 || !matches!(entry.protocol, Protocol::WebSocket(_)) {
+    let off = settings.idle_timeout_ms == 0 || entry.flags.held_back();
+    if off || !matches!(entry.protocol, Protocol::WebSocket(_)) {
         return None;
     }
     let patience = if entry.flags.pinged() {
@@ -76,7 +77,10 @@ fn stall(entry: &Entry, settings: &Settings) -> Option<u64> {
 
 fn age(entry: &Entry, settings: &Settings) -> Option<u64> {
     match &entry.protocol {
-        Protocol::WebSocket(connection) => connection.message_deadline_ms(&settings.messages),
+        Protocol::WebSocket(connection) if !entry.flags.held_back() => {
+            connection.message_deadline_ms(&settings.messages)
+        }
+        Protocol::WebSocket(_) => None,
         Protocol::Handshake(_) | Protocol::Raw => None,
     }
 }

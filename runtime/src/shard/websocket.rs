@@ -201,9 +201,9 @@ impl<H: Handler> Route for WebSocketRoute<H> {
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let reason = entry.ending();
-        let user = entry.user;
-        self.0.call(cx, entry, |handler, shard, session| handler.closed(shard, session, reason));
-        self.0.sessions.remove(user);
+        self.0.last_call(cx, entry, |handler, shard, session| {
+            handler.closed(shard, session, reason);
+        });
     }
 }
 
