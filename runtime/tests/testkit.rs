@@ -349,3 +349,34 @@ fn a_pool_that_stays_dry_costs_sessions_and_nothing_else() {
 fn count(handler: &FakeHandler, wanted: impl Fn(&HandlerCall) -> bool) -> usize {
     handler.calls().iter().filter(|call| wanted(call)).count()
 }
+
+/// Panics when a session has ended.
+struct BadLoser;
+
+impl Handler for BadLoser {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Closed) {
+        panic!("as the test wants");
+    }
+}
+
+#[test]
+fn a_panic_in_the_last_call_keeps_no_place() {
+    let mut config = Config::default();
+    config.limits.connections_max = 2;
+    let bench = Bench::with_config(&config, |_| BadLoser);
+    for _ in 0..5 {
+        let mut client = bench.connect("/").expect("there is a place");
+        client.close(CloseCode::NORMAL, "");
+        assert_eq!(client.receive(), close(CloseCode::NORMAL, ""));
+        assert!(client.has_ended());
+    }
+    assert_eq!(bench.shard_stats().counters.panics, 5);
+}

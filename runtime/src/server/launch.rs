@@ -210,22 +210,33 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
             .name(format!("hioload-{}", place.shard))
             .spawn(move || {
                 let _end = End(ends);
-                shard_thread(order, &ready, &go, &started)
+                shard_thread(order, ready, &go, started)
             })
             .map_err(|source| StartError::System { what: "cannot start a thread", source })?;
         threads.push(thread);
     }
     drop((ready, started));
 
-    let readies = collect(&readies, threads.len())
-        .map_err(|failed| failed.unwrap_or_else(|| first_failure(&mut threads)))?;
+    let readies = match collect(&readies, threads.len()) {
+        Ok(readies) => readies,
+        Err(failed) => {
+            // Whoever waits for the others ends when nobody can start it any more.
+            drop(starters);
+            return Err(end_all(threads, failed));
+        }
+    };
     let handles = connect(mailboxes, readies, &mut report);
     for starter in starters {
         // A thread that is gone says why when it is joined.
         let _ = starter.send(Arc::clone(&handles));
     }
-    collect(&starteds, threads.len())
-        .map_err(|failed| failed.unwrap_or_else(|| first_failure(&mut threads)))?;
+    if let Err(failed) = collect(&starteds, threads.len()) {
+        for handle in &*handles {
+            // Its mailbox is full only if it has ended.
+            let _ = handle.post(Letter::Drain { timeout_ms: 0 });
+        }
+        return Err(end_all(threads, failed));
+    }
     let drain = Duration::from_millis(plan.config.shutdown.drain_ms);
     Ok(Running { report, handles, threads, drain, bound, ends })
 }
@@ -257,15 +268,18 @@ fn collect<T>(
     (0..shards).map(|_| words.recv().map_err(|_| None)?.map_err(Some)).collect()
 }
 
-/// Why a thread ended that said nothing: it panicked.
-fn first_failure(threads: &mut Vec<JoinHandle<Result<(), String>>>) -> StartError {
-    for (shard, thread) in (0..).zip(threads.drain(..)) {
+/// Waits for all threads of a server that could not start, and answers with the cause: what one
+/// said, or the panic of one that said nothing.
+fn end_all(threads: Vec<JoinHandle<Result<(), String>>>, said: Option<StartError>) -> StartError {
+    let mut cause = said;
+    for (shard, thread) in (0..).zip(threads) {
         if let Err(panic) = thread.join() {
             let reason = panic_text(&*panic);
-            return StartError::Shard { shard, reason };
+            cause.get_or_insert(StartError::Shard { shard, reason });
         }
     }
-    StartError::Shard { shard: 0, reason: "its thread ended, which is a bug of hioload".into() }
+    let silent = "its thread ended, which is a bug of hioload";
+    cause.unwrap_or_else(|| StartError::Shard { shard: 0, reason: silent.to_owned() })
 }
 
 /// Joins the mailboxes with the wakers, and notes what each shard said of itself.
@@ -322,9 +336,9 @@ impl Drop for End {
 /// The life of a shard's thread.
 fn shard_thread(
     order: Order,
-    ready: &mpsc::Sender<Result<Ready, StartError>>,
+    ready: mpsc::Sender<Result<Ready, StartError>>,
     go: &mpsc::Receiver<Arc<[ShardHandle]>>,
-    started: &mpsc::Sender<Result<(), StartError>>,
+    started: mpsc::Sender<Result<(), StartError>>,
 ) -> Result<(), String> {
     let shard = order.place.shard;
     let failed = |reason: String| StartError::Shard { shard, reason };
@@ -368,14 +382,15 @@ fn serve<R: Reactor>(
     order: Order,
     pool: Rc<dyn BytePool>,
     report: ShardReport,
-    ready: &mpsc::Sender<Result<Ready, StartError>>,
+    ready: mpsc::Sender<Result<Ready, StartError>>,
     go: &mpsc::Receiver<Arc<[ShardHandle]>>,
-    started: &mpsc::Sender<Result<(), StartError>>,
+    started: mpsc::Sender<Result<(), StartError>>,
 ) -> Result<(), String> {
     let shard = order.place.shard;
     let word = Ready { shard, waker: reactor.waker(), report };
     // Nobody listens, or nothing is sent back, only if another shard could not start.
     let _ = ready.send(Ok(word));
+    drop(ready);
     let Ok(handles) = go.recv() else { return Ok(()) };
     let mut turn = Turn::new(Parts {
         reactor,
@@ -413,6 +428,7 @@ fn serve<R: Reactor>(
         });
     let failed = listened.is_err();
     let _ = started.send(listened.map_err(|reason| StartError::Shard { shard, reason }));
+    drop(started);
     if failed {
         return Ok(());
     }
