@@ -124,7 +124,7 @@ impl Egress {
             nodes: Vec::new(),
             free: NONE,
             dirty: Vec::new(),
-            late_pongs: HashMap::new(),
+            late_pongs: HashMap::with_capacity(64),
             scratch: Vec::new(),
         }
     }
