@@ -121,9 +121,9 @@ impl Egress {
             settings,
             now_ms: 0,
             staging: None,
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(1024),
             free: NONE,
-            dirty: Vec::new(),
+            dirty: Vec::with_capacity(256),
             late_pongs: HashMap::with_capacity(64),
             scratch: Vec::new(),
         }

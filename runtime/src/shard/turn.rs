@@ -84,8 +84,8 @@ impl<R: Reactor> Turn<R> {
             shard,
             egress: Egress::new(pool, Rc::new(settings)),
             wheel: Wheel::new(),
-            unsure: Vec::new(),
-            unaimed: Vec::new(),
+            unsure: Vec::with_capacity(BATCH_MAX),
+            unaimed: Vec::with_capacity(BATCH_MAX),
         };
         Self {
             driver,
@@ -94,7 +94,7 @@ impl<R: Reactor> Turn<R> {
             drain_until_ms: None,
             letters,
             batch: Vec::with_capacity(BATCH_MAX),
-            expired: Vec::new(),
+            expired: Vec::with_capacity(BATCH_MAX),
             actions: Vec::new(),
         }
     }
