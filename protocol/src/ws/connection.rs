@@ -235,6 +235,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         };
     }
 
+    /// Which side of the connection we are.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
     /// How far the connection is on its way to its end.
     #[must_use]
     pub const fn state(&self) -> State {

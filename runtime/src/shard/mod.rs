@@ -10,12 +10,14 @@ mod entry;
 mod executor;
 mod handler;
 mod handshake;
+mod link;
 mod mailbox;
 mod message;
 mod outbox;
 mod raw;
 mod request;
 mod route;
+mod secrets;
 mod session;
 mod settings;
 #[cfg(test)]

@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use hioload_pools::{BytePool, Lease, Shared};
+use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{Control, Limits, Memory};
 
+use super::secrets::Secrets;
 use super::settings::Settings;
 
 /// Payloads up to this size are copied into the staging buffer; larger ones stay where they are.
@@ -93,6 +95,8 @@ pub(crate) struct Egress {
     pub(crate) late_pongs: HashMap<u32, Control>,
     /// Where heads of HTTP responses are written before they are staged.
     pub(crate) scratch: Vec<u8>,
+    /// Masks and nonces of the connections that we opened.
+    pub(crate) secrets: Secrets,
 }
 
 /// The pool of a shard as the protocol asks for it.
@@ -115,7 +119,7 @@ impl Memory for PoolMemory<'_> {
 pub(crate) struct Exhausted;
 
 impl Egress {
-    pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>) -> Self {
+    pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>, secrets: Secrets) -> Self {
         Self {
             pool,
             settings,
@@ -126,6 +130,7 @@ impl Egress {
             dirty: Vec::with_capacity(256),
             late_pongs: HashMap::with_capacity(64),
             scratch: Vec::new(),
+            secrets,
         }
     }
 
@@ -147,12 +152,13 @@ impl Egress {
         }
     }
 
-    /// Appends copies of both parts, next to what the session staged last where that is possible.
+    /// Appends copies of both parts, the second one masked if there is a key, next to what the session staged last where that is possible.
     pub(crate) fn stage(
         &mut self,
         outbox: &mut Outbox,
         header: &[u8],
         payload: &[u8],
+        key: Option<[u8; 4]>,
     ) -> Result<(), Exhausted> {
         let len = header.len() + payload.len();
         if len == 0 {
@@ -162,6 +168,9 @@ impl Egress {
         let (front, back) = piece.split_at_mut(header.len());
         front.copy_from_slice(header);
         back.copy_from_slice(payload);
+        if let Some(key) = key {
+            mask(back, key, 0);
+        }
         self.append(outbox, piece);
         Ok(())
     }

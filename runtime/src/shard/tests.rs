@@ -133,7 +133,7 @@ fn turn_over<R: Reactor>(reactor: R, pool: Arena) -> (Turn<R>, SocketAddr) {
         pool: Rc::new(pool),
         letters,
         handles: Arc::new([handle]),
-        seed: 1,
+        seed: [1; 32],
     });
     turn.install(|_| {
         let paths = Paths { websockets: vec![("/".to_owned(), 0)], ..Paths::default() };

@@ -31,7 +31,7 @@ const TURNS_MAX: usize = 100_000;
 /// in the turn after it.
 const QUIET_TURNS: usize = 2;
 /// The seed of [`Shard::random`], the same in every test.
-const SEED: u64 = 1;
+const SEED: [u8; 32] = [1; 32];
 
 /// Serves one handler, on every path, to clients in the same thread.
 ///
