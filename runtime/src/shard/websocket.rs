@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use hioload_pools::{Lease, ObjectPool};
-use hioload_protocol::http::{self, WebSocketRequest};
+use hioload_protocol::http::{self, Acceptance, WebSocketRequest};
 use hioload_protocol::ws::{self, Body, CloseCode, Control, Env, Event, Opcode, Role};
 
 use super::entry::{Entry, Phase, Protocol};
@@ -49,9 +49,10 @@ impl<H: Handler> WebSocketRoute<H> {
         }
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let acceptance = Acceptance { subprotocol, deflate: None, headers: &headers };
         let mut head = std::mem::take(&mut cx.egress.scratch);
         head.clear();
-        if let Err(error) = websocket.accept(&mut head, subprotocol, &headers) {
+        if let Err(error) = websocket.accept(&mut head, &acceptance) {
             tracing::error!(%error, "a handler gave a header that cannot be sent");
             return Outcome::Refused(http::Response::text(500, "bad response header"));
         }
@@ -87,7 +88,9 @@ impl<H: Handler> WebSocketRoute<H> {
         event: Event<Lease>,
     ) {
         match event {
-            Event::Message(ws::Message { kind, body: Body::Window { payload, header_at } }) => {
+            Event::Message(ws::Message {
+                kind, body: Body::Window { payload, header_at }, ..
+            }) => {
                 let rest = bytes.split_off(at);
                 let mut window = std::mem::replace(bytes, rest);
                 let start = header_at.unwrap_or(payload.start);
@@ -96,7 +99,9 @@ impl<H: Handler> WebSocketRoute<H> {
                 let message = Message::with_room(kind, window, payload.start - start);
                 self.message(cx, entry, message);
             }
-            Event::Message(ws::Message { kind, body: Body::Assembled { mut buffer, len } }) => {
+            Event::Message(ws::Message {
+                kind, body: Body::Assembled { mut buffer, len }, ..
+            }) => {
                 buffer.truncate(len);
                 self.message(cx, entry, Message::new(kind, buffer));
                 bytes.advance(at);
@@ -185,6 +190,7 @@ impl<H: Handler> Route for WebSocketRoute<H> {
             Ok(Some(Event::Message(ws::Message {
                 kind,
                 body: Body::Assembled { mut buffer, len },
+                ..
             }))) => {
                 buffer.truncate(len);
                 self.message(cx, entry, Message::new(kind, buffer));
