@@ -9,6 +9,7 @@ use hioload_protocol::ws::frame::{self, Header};
 use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{CloseCode, MessageKind, Opcode, Role};
 
+use super::deflate::{DeflateId, Outgoing};
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
 use super::message::Message;
@@ -112,6 +113,16 @@ impl Link<'_> {
         is_websocket.then(|| Header::new(true, kind.opcode(), self.mask_key(), len as u64))
     }
 
+    /// Queues a message compressed, if that was agreed and is worth it; says whether it did.
+    fn compress(&mut self, kind: MessageKind, payload: &[u8]) -> Result<bool, Exhausted> {
+        if self.entry.deflate == DeflateId::NONE {
+            return Ok(false);
+        }
+        let mask = self.mask_key();
+        let message = Outgoing { kind, payload, mask };
+        self.egress.stage_compressed(&mut self.entry.outbox, self.entry.deflate, message)
+    }
+
     /// Queues a copy of a message.
     fn stage(&mut self, frame: Option<Header>, payload: &[u8]) -> Result<(), Exhausted> {
         let mut header = [0; frame::HEADER_BYTES_MAX];
@@ -146,6 +157,11 @@ impl WebSocketConn for Link<'_> {
         if !self.entry.is_open() || !self.admits(message.len()) {
             return Sent::Dropped;
         }
+        match self.compress(message.kind(), &message) {
+            Ok(false) => {}
+            Ok(true) => return self.verdict(),
+            Err(Exhausted) => return Sent::Dropped,
+        }
         let frame = self.header_of(message.kind(), message.len());
         let queued = if message.len() <= COPIED_BYTES_MAX {
             self.stage(frame, &message)
@@ -161,6 +177,11 @@ impl WebSocketConn for Link<'_> {
     fn send_copy(&mut self, kind: MessageKind, payload: &[u8]) -> Sent {
         if !self.entry.is_open() || !self.admits(payload.len()) {
             return Sent::Dropped;
+        }
+        match self.compress(kind, payload) {
+            Ok(false) => {}
+            Ok(true) => return self.verdict(),
+            Err(Exhausted) => return Sent::Dropped,
         }
         let frame = self.header_of(kind, payload.len());
         match self.stage(frame, payload) {

@@ -10,8 +10,9 @@ use std::rc::Rc;
 
 use hioload_pools::{BytePool, Lease, Shared};
 use hioload_protocol::ws::mask::mask;
-use hioload_protocol::ws::{Control, Limits, Memory};
+use hioload_protocol::ws::{Control, Env, Limits, Memory, Violation};
 
+use super::deflate::{DeflateId, Outgoing, Windows};
 use super::secrets::Secrets;
 use super::settings::Settings;
 
@@ -97,6 +98,8 @@ pub(crate) struct Egress {
     pub(crate) scratch: Vec<u8>,
     /// Masks and nonces of the connections that we opened.
     pub(crate) secrets: Secrets,
+    /// Of the sessions that compress.
+    pub(crate) windows: Windows,
 }
 
 /// The pool of a shard as the protocol asks for it.
@@ -131,6 +134,7 @@ impl Egress {
             late_pongs: HashMap::with_capacity(64),
             scratch: Vec::new(),
             secrets,
+            windows: Windows::default(),
         }
     }
 
@@ -173,6 +177,40 @@ impl Egress {
         }
         self.append(outbox, piece);
         Ok(())
+    }
+
+    /// Appends a frame with a compressed message. `Ok(false)`: it is to be sent as it is.
+    pub(crate) fn stage_compressed(
+        &mut self,
+        outbox: &mut Outbox,
+        id: DeflateId,
+        message: Outgoing<'_>,
+    ) -> Result<bool, Exhausted> {
+        let Some(room) = self.windows.room(id, message.payload.len()) else { return Ok(false) };
+        if room > STAGING_BYTES {
+            let mut lease = self.pool.acquire(room, room).ok_or(Exhausted)?;
+            let Some(len) = self.windows.write(id, message, &mut lease) else { return Ok(false) };
+            lease.truncate(len);
+            self.append(outbox, lease);
+            return Ok(true);
+        }
+        let mut staging = self.staging_of(room)?;
+        let written = self.windows.write(id, message, &mut staging);
+        let frame = written.map(|len| staging.split_to(len));
+        self.staging = Some(staging);
+        match frame {
+            Some(frame) => self.append(outbox, frame),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Decompresses a message that a session received.
+    pub(crate) fn inflate(&mut self, id: DeflateId, payload: &[u8]) -> Result<Lease, Violation> {
+        let mut memory = PoolMemory(&*self.pool);
+        let limits = &self.settings.messages;
+        let mut env = Env { limits, memory: &mut memory, now_ms: self.now_ms };
+        self.windows.read(id, payload, &mut env)
     }
 
     /// Appends a segment that is sent from where it lies.
@@ -222,16 +260,25 @@ impl Egress {
     }
 
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
-        if let Some(staging) = &mut self.staging
-            && staging.len() >= len
-        {
-            return Ok(staging.split_to(len));
-        }
-        let size = len.max(STAGING_BYTES);
-        let mut fresh = self.pool.acquire(size, size).ok_or(Exhausted)?;
-        let piece = fresh.split_to(len);
-        self.staging = Some(fresh);
+        let mut staging = self.staging_of(len)?;
+        let piece = staging.split_to(len);
+        self.staging = Some(staging);
         Ok(piece)
+    }
+
+    /// Takes out the staging buffer, or a new one if less than `len` bytes of it are left.
+    fn staging_of(&mut self, len: usize) -> Result<Lease, Exhausted> {
+        match self.staging.take() {
+            Some(staging) if staging.len() >= len => Ok(staging),
+            left => {
+                let size = len.max(STAGING_BYTES);
+                let fresh = self.pool.acquire(size, size);
+                if fresh.is_none() {
+                    self.staging = left;
+                }
+                fresh.ok_or(Exhausted)
+            }
+        }
     }
 
     fn take_node(&mut self, segment: Lease) -> u32 {

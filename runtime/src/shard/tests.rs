@@ -137,7 +137,7 @@ fn turn_over<R: Reactor>(reactor: R, pool: Arena) -> (Turn<R>, SocketAddr) {
     });
     turn.install(|_| {
         let paths = Paths { websockets: vec![("/".to_owned(), 0)], ..Paths::default() };
-        (vec![websocket_route(Echo, 100)], paths)
+        (vec![websocket_route(Echo, 100, None)], paths)
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

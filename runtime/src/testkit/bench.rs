@@ -121,7 +121,7 @@ impl Bench {
             seed: SEED,
         });
         turn.install(|shard| {
-            (vec![websocket_route(factory(shard), sessions_max)], Paths::default())
+            (vec![websocket_route(factory(shard), sessions_max, None)], Paths::default())
         });
         let listener = net.listen(PORT).expect("the network is new, so the port is free");
         turn.listen(listener, None).expect("the listener is of this network");
