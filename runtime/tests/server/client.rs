@@ -49,6 +49,8 @@ pub(crate) struct Frame {
     pub(crate) fin: bool,
     pub(crate) opcode: Opcode,
     pub(crate) payload: Vec<u8>,
+    /// RSV1.
+    pub(crate) compressed: bool,
 }
 
 impl Client {
@@ -117,7 +119,8 @@ impl Client {
         assert_eq!(header.mask, None, "a server does not mask");
         let mut payload = vec![0; header.len as usize];
         self.fill(&mut payload)?;
-        Some(Frame { fin: header.fin, opcode: header.opcode, payload })
+        let Header { fin, opcode, rsv1: compressed, .. } = header;
+        Some(Frame { fin, opcode, payload, compressed })
     }
 
     /// The code of the close frame that must come next; other frames are passed over.
@@ -170,6 +173,13 @@ pub(crate) fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let start = bytes.len();
     bytes.extend_from_slice(payload);
     mask(&mut bytes[start..], key, 0);
+    bytes
+}
+
+/// A masked frame with RSV1.
+pub(crate) fn compressed_frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = frame(fin, opcode, payload);
+    bytes[0] |= 0x40;
     bytes
 }
 

@@ -6,6 +6,7 @@
 mod accept;
 mod attacks;
 mod client;
+mod deflate;
 mod echo;
 mod floods;
 mod handler;
