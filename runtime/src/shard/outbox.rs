@@ -5,6 +5,7 @@
 //! into a staging buffer, so that a burst leaves as one segment; large payloads are sent from
 //! where they lie. An idle session costs 16 bytes here: the segments lie in one list per shard.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -14,6 +15,7 @@ use hioload_protocol::ws::{Control, Limits, Memory};
 
 use super::secrets::Secrets;
 use super::settings::Settings;
+use super::topics::{SharedTopics, Topics};
 
 /// Payloads up to this size are copied into the staging buffer; larger ones stay where they are.
 /// Copying 2 KiB costs about as much as one more segment of a gathered send.
@@ -24,6 +26,11 @@ const STAGING_BYTES: usize = 64 * 1024;
 
 /// A block up to this size pins so little that nothing is copied out of it.
 const SETTLED_BYTES: usize = 256;
+
+/// Whether a segment keeps much more memory from being used again than it fills.
+pub(super) const fn pins_too_much(len: usize, block_len: usize) -> bool {
+    block_len > SETTLED_BYTES && block_len > len * 2
+}
 
 /// No node: the end of a list.
 const NONE: u32 = u32::MAX;
@@ -73,7 +80,7 @@ impl Outbox {
 
 #[derive(Debug)]
 struct Node {
-    segment: Option<Lease>,
+    segment: Option<Shared>,
     next: u32,
 }
 
@@ -97,6 +104,10 @@ pub(crate) struct Egress {
     pub(crate) scratch: Vec<u8>,
     /// Masks and nonces of the connections that we opened.
     pub(crate) secrets: Secrets,
+    pub(crate) topics: SharedTopics,
+    /// What was copied last to outlive this turn, and its copy: a message that went to many is
+    /// copied for the first of those that do not read, and not once for each.
+    settled: Option<(Shared, Shared)>,
 }
 
 /// The pool of a shard as the protocol asks for it.
@@ -120,7 +131,10 @@ pub(crate) struct Exhausted;
 
 impl Egress {
     pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>, secrets: Secrets) -> Self {
+        let topics = Topics::new(settings.topics_max, settings.subscriptions_max);
         Self {
+            topics: Rc::new(RefCell::new(topics)),
+            settled: None,
             pool,
             settings,
             now_ms: 0,
@@ -176,7 +190,8 @@ impl Egress {
     }
 
     /// Appends a segment that is sent from where it lies.
-    pub(crate) fn append(&mut self, outbox: &mut Outbox, segment: Lease) {
+    pub(crate) fn append(&mut self, outbox: &mut Outbox, segment: impl Into<Shared>) {
+        let segment: Shared = segment.into();
         let len = u32::try_from(segment.len()).expect("a segment lies in a pool below 4 GiB");
         let waiting = outbox.waiting.checked_add(len);
         outbox.waiting = waiting.expect("an outbox is bounded below 4 GiB");
@@ -211,14 +226,27 @@ impl Egress {
         while let Some(node) = self.nodes.get_mut(at as usize) {
             at = node.next;
             let Some(segment) = &mut node.segment else { continue };
-            if segment.block_len() <= (segment.len() * 2).max(SETTLED_BYTES) {
+            if !pins_too_much(segment.len(), segment.block_len()) {
+                continue;
+            }
+            if let Some((from, copy)) = &self.settled
+                && (from.as_ptr(), from.len()) == (segment.as_ptr(), segment.len())
+            {
+                *segment = copy.clone();
                 continue;
             }
             if let Some(mut copy) = self.pool.acquire(segment.len(), segment.len()) {
                 copy.copy_from_slice(segment);
-                *segment = copy;
+                let copy = copy.freeze();
+                let from = std::mem::replace(segment, copy.clone());
+                self.settled = Some((from, copy));
             }
         }
+    }
+
+    /// The end of the turn: nothing is pinned only to be recognised.
+    pub(crate) fn end_turn(&mut self) {
+        self.settled = None;
     }
 
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
@@ -234,7 +262,7 @@ impl Egress {
         Ok(piece)
     }
 
-    fn take_node(&mut self, segment: Lease) -> u32 {
+    fn take_node(&mut self, segment: Shared) -> u32 {
         let fresh = Node { segment: Some(segment), next: NONE };
         if let Some(node) = self.nodes.get_mut(self.free as usize) {
             let index = self.free;
@@ -265,7 +293,7 @@ impl Iterator for Segments<'_> {
         self.next = node.next;
         node.next = self.egress.free;
         self.egress.free = index;
-        node.segment.take().map(Lease::freeze)
+        node.segment.take()
     }
 }
 

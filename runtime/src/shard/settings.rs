@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) outbox_low_bytes: usize,
     pub(crate) outbox_max_bytes: usize,
     pub(crate) slow_reader: SlowReader,
+    pub(crate) topics_max: usize,
+    pub(crate) subscriptions_max: usize,
 }
 
 impl From<&Config> for Settings {
@@ -52,6 +54,8 @@ impl From<&Config> for Settings {
             outbox_low_bytes: websocket.outbox_low_bytes,
             outbox_max_bytes: websocket.outbox_max_bytes,
             slow_reader: websocket.slow_reader,
+            topics_max: limits.topics_max,
+            subscriptions_max: limits.subscriptions_max,
         }
     }
 }
