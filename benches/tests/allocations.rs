@@ -1,15 +1,10 @@
 //! A shard that is warm allocates nothing: 10^6 messages of every kind, and not one call of the
 //! allocator, not one page more of the pool, not one mapping more.
 
-#![allow(unsafe_code)]
-
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use hioload::pools::PoolStats;
@@ -17,44 +12,8 @@ use hioload::{Running, Shard};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
 
+use common::counting::{Counting, count_here, take_count};
 use common::{PATIENCE, echo_len, open, push_frame, serve, tcp};
-
-/// Counts what the threads of shards allocate.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static COUNTED: Cell<bool> = const { Cell::new(false) };
-}
-
-impl Counting {
-    fn count() {
-        if COUNTED.try_with(Cell::get).unwrap_or(false) {
-            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-// SAFETY: all calls go to the system's allocator as they came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::count();
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        Self::count();
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -147,10 +106,10 @@ fn ask<T: Send + 'static>(
 ) -> T {
     let (sender, answer) = mpsc::channel();
     let task = move |shard: &mut Shard| {
-        let counted = COUNTED.replace(false);
+        let counted = count_here(false);
         sender.send(look(shard)).expect("the test listens");
         drop(sender);
-        COUNTED.set(counted);
+        count_here(counted);
     };
     server.handles()[0].run(task).expect("the mailbox has room");
     answer.recv_timeout(PATIENCE).expect("the shard answers")
@@ -180,7 +139,7 @@ fn a_million_messages_cost_no_allocation(#[values("uring", "epoll")] reactor: &s
     let (messages_before, pool_before): (u64, PoolStats) = ask(&server, look);
     count_on(&server, true);
     play_all(rounds, 8);
-    let counted = ALLOCATIONS.swap(0, Ordering::Relaxed);
+    let counted = take_count();
     count_on(&server, false);
     let (messages, pool) = ask(&server, look);
     let messages = messages - messages_before;
@@ -195,6 +154,10 @@ fn a_million_messages_cost_no_allocation(#[values("uring", "epoll")] reactor: &s
 
 /// Counts from here on, or no more.
 fn count_on(server: &Running, on: bool) {
-    server.handles()[0].run(move |_| COUNTED.set(on)).expect("the mailbox has room");
+    server.handles()[0]
+        .run(move |_| {
+            count_here(on);
+        })
+        .expect("the mailbox has room");
     assert_eq!(ask(server, |_| ()), ());
 }

@@ -86,6 +86,14 @@ impl Shared {
         self.0.advance(n);
     }
 
+    /// Puts `tail` back behind this window, so that both are one.
+    ///
+    /// # Errors
+    /// Gives `tail` back if it is of another block or does not follow directly.
+    pub fn unsplit(&mut self, tail: Shared) -> Result<(), Shared> {
+        self.0.join(tail.0).map_err(Self)
+    }
+
     /// Whether this is the only window of its block.
     #[inline]
     #[must_use]

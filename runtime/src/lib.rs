@@ -48,6 +48,6 @@ pub use hioload_protocol::ws::{CloseCode, MessageKind};
 pub use server::{Running, Server, ServerBuilder, StartError};
 pub use shard::{
     Closed, Counters, Handler, MailboxFull, Message, RawHandler, Request, Sent, Session, SessionId,
-    Shard, ShardHandle, ShardStats, Upgrade, UpgradeToken,
+    Shard, ShardHandle, ShardStats, SubscribeError, Upgrade, UpgradeToken,
 };
 pub use time::Time;

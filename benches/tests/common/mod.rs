@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each measurement uses a part of it")]
 
+pub(crate) mod counting;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -67,6 +69,11 @@ pub(crate) fn tcp(server: &Running) -> SocketAddr {
 
 /// If this process was started to be a server: is one until its standard input ends, and exits.
 pub(crate) fn be_server_if_asked() {
+    be_if_asked(serve);
+}
+
+/// As [`be_server_if_asked`], with a server of another kind.
+pub(crate) fn be_if_asked(serve: impl FnOnce(&str, u16) -> Running) {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (reactor, shards) = role.split_once(' ').expect("a reactor and a number of shards");
     let server = serve(reactor, shards.parse().expect("a number"));
@@ -161,13 +168,25 @@ pub(crate) fn open(address: SocketAddr) -> TcpStream {
 
 /// Appends a masked frame with a payload of `len` bytes.
 pub(crate) fn push_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: usize) {
-    let key = [9, 8, 7, 6];
-    let mut header = [0; 14];
-    let header_len = Header::new(fin, opcode, Some(key), len as u64).encode(&mut header);
-    out.extend_from_slice(&header[..header_len]);
-    let start = out.len();
+    let start = push_header(out, fin, opcode, len);
     out.extend((0..len).map(|index| b'a' + (index % 26) as u8));
-    mask(&mut out[start..], key, 0);
+    mask(&mut out[start..], MASK, 0);
+}
+
+/// Appends a whole masked message.
+pub(crate) fn push_frame_of(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let start = push_header(out, true, opcode, payload.len());
+    out.extend_from_slice(payload);
+    mask(&mut out[start..], MASK, 0);
+}
+
+const MASK: [u8; 4] = [9, 8, 7, 6];
+
+fn push_header(out: &mut Vec<u8>, fin: bool, opcode: Opcode, len: usize) -> usize {
+    let mut header = [0; 14];
+    let header_len = Header::new(fin, opcode, Some(MASK), len as u64).encode(&mut header);
+    out.extend_from_slice(&header[..header_len]);
+    out.len()
 }
 
 /// How long the server's frame for a payload of `len` bytes is.

@@ -59,6 +59,23 @@ impl Whole {
             *room.get_mut(len).unwrap_or(last) = 0;
             return Ok(len + 1);
         }
+        self.flushed(message, window_bits, out)
+    }
+
+    /// As [`message`](Self::message), but never with a block that has BFINAL set: for a receiver
+    /// that keeps its window, as not every one of them goes on behind such a block.
+    ///
+    /// # Errors
+    /// It does not fit.
+    ///
+    /// # Panics
+    /// If `window_bits` is not 9 to 15.
+    pub fn flushed(
+        &mut self,
+        message: &[u8],
+        window_bits: u8,
+        out: &mut [u8],
+    ) -> Result<usize, NoRoom> {
         let level = self.level;
         self.by_window[usize::from(window_bits - super::DEFLATE_BITS_MIN)]
             .get_or_insert_with(|| Deflater::new(level, window_bits))

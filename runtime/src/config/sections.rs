@@ -101,6 +101,11 @@ sections! {
         header_bytes_max: usize [256..=64 * KIB] = 8192;
         /// Most headers of a request.
         headers_max: usize [1..=128] = 64;
+        /// Most topics of one shard that have subscribers. Each takes about 250 bytes and its
+        /// name, which has at most 255.
+        topics_max: usize [1..=16 * MIB] = 65_536;
+        /// Most topics that one session is subscribed to. Each takes about 50 bytes.
+        subscriptions_max: usize [1..=MIB] = 128;
     }
     /// `[memory]`: what a shard takes from its NUMA node.
     memory: MemoryConfig {

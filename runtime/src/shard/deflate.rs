@@ -5,7 +5,9 @@
 //! session gets its own only with the first message that needs it.
 
 use hioload_pools::Lease;
-use hioload_protocol::deflate::{Agreement, Deflater, Direction, Inflater, Whole};
+use hioload_protocol::deflate::{
+    Agreement, DEFLATE_BITS_MIN, Deflater, Direction, Inflater, NoRoom, WINDOW_BITS_MAX, Whole,
+};
 use hioload_protocol::ws::frame::{HEADER_BYTES_MAX, Header};
 use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{Env, MessageKind, Role, Violation};
@@ -29,6 +31,8 @@ struct Slot {
     bytes_min: usize,
     deflater: Option<Box<Deflater>>,
     inflater: Option<Box<Inflater>>,
+    /// Whether it was sent something that its deflater does not know.
+    interrupted: bool,
 }
 
 /// Every window of a shard.
@@ -56,6 +60,40 @@ impl Outgoing<'_> {
         let header = Header::new(true, self.kind.opcode(), self.mask, len as u64);
         Header { rsv1: true, ..header }
     }
+
+    /// Writes header and payload to the front of `out`, the payload by `compress`, which is given
+    /// room for `payload_max` bytes.
+    fn write(
+        &self,
+        payload_max: usize,
+        out: &mut [u8],
+        compress: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, NoRoom>,
+    ) -> Option<usize> {
+        // The header goes in front of a payload of which only the most is known yet.
+        let room = self.header(payload_max).encoded_len();
+        let len = compress(self.payload, &mut out[room..room + payload_max]).ok()?;
+        let header = self.header(len);
+        let header_len = header.encoded_len();
+        if header_len < room {
+            out.copy_within(room..room + len, header_len);
+        }
+        if let Some(key) = self.mask {
+            mask(&mut out[header_len..header_len + len], key, 0);
+        }
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        header.encode(&mut bytes);
+        out[..header_len].copy_from_slice(&bytes[..header_len]);
+        Some(header_len + len)
+    }
+}
+
+/// How a message that stands alone is compressed: the same for everybody with the same of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StandingAlone {
+    level: u8,
+    window_bits: u8,
+    /// Whether the receiver goes on with its window.
+    keeps_context: bool,
 }
 
 impl Windows {
@@ -73,6 +111,7 @@ impl Windows {
             bytes_min: compression.bytes_min.max(1),
             deflater: None,
             inflater: None,
+            interrupted: false,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -94,10 +133,8 @@ impl Windows {
     /// How much room [`write`](Self::write) needs for a message of `len` bytes; `None` if it is not
     /// to be compressed.
     pub(crate) fn room(&self, id: DeflateId, len: usize) -> Option<usize> {
-        let slot = self.slots.get(id.0 as usize)?.as_ref()?;
-        (len >= slot.bytes_min
-            && slot.ours.window_bits >= hioload_protocol::deflate::DEFLATE_BITS_MIN)
-            .then(|| HEADER_BYTES_MAX + slot.payload_max(len))
+        let slot = self.compressing(id, len)?;
+        Some(HEADER_BYTES_MAX + slot.payload_max(len))
     }
 
     /// Writes a frame to the front of `out` and answers how long it is. `None`: compression does
@@ -109,32 +146,63 @@ impl Windows {
         out: &mut [u8],
     ) -> Option<usize> {
         let slot = self.slots.get_mut(id.0 as usize)?.as_mut()?;
+        let Slot { ours, level, .. } = *slot;
         let payload_max = slot.payload_max(message.payload.len());
-        // The header goes in front of a payload of which only the most is known yet.
-        let room = message.header(payload_max).encoded_len();
-        let target = &mut out[room..room + payload_max];
-        let len = if slot.ours.keeps_context {
-            let Slot { ours, level, .. } = *slot;
-            let own = slot
-                .deflater
-                .get_or_insert_with(|| Box::new(Deflater::new(level, ours.window_bits)));
-            own.message(message.payload, true, target).ok()?
-        } else {
-            let whole = whole(&mut self.wholes, slot.level);
-            whole.message(message.payload, slot.ours.window_bits, target).ok()?
-        };
-        let header = message.header(len);
-        let header_len = header.encoded_len();
-        if header_len < room {
-            out.copy_within(room..room + len, header_len);
+        if !ours.keeps_context {
+            let whole = whole(&mut self.wholes, level);
+            return message.write(payload_max, out, |payload, room| {
+                whole.message(payload, ours.window_bits, room)
+            });
         }
-        if let Some(key) = message.mask {
-            mask(&mut out[header_len..header_len + len], key, 0);
+        let fresh = || Box::new(Deflater::new(level, ours.window_bits));
+        let own = slot.deflater.get_or_insert_with(fresh);
+        if std::mem::take(&mut slot.interrupted) {
+            own.reset();
         }
-        let mut bytes = [0; HEADER_BYTES_MAX];
-        header.encode(&mut bytes);
-        out[..header_len].copy_from_slice(&bytes[..header_len]);
-        Some(header_len + len)
+        message.write(payload_max, out, |payload, room| own.message(payload, true, room))
+    }
+
+    /// How a message of `len` bytes that goes to many is to be compressed for this session; `None`
+    /// if it is not.
+    pub(crate) fn standing_alone(&self, id: DeflateId, len: usize) -> Option<StandingAlone> {
+        let Slot { ours, level, .. } = *self.compressing(id, len)?;
+        // No reference is longer than the message: a short one is the same for every window.
+        let fits = len <= 1 << ours.window_bits;
+        let window_bits = if fits { WINDOW_BITS_MAX } else { ours.window_bits };
+        Some(StandingAlone { level, window_bits, keeps_context: ours.keeps_context })
+    }
+
+    /// As [`write`](Self::write), for everybody who wants it like this. It needs room for the
+    /// payload and a header.
+    pub(crate) fn write_standing_alone(
+        &mut self,
+        how: StandingAlone,
+        message: Outgoing<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let whole = whole(&mut self.wholes, how.level);
+        message.write(message.payload.len(), out, |payload, room| {
+            if how.keeps_context {
+                whole.flushed(payload, how.window_bits, room)
+            } else {
+                whole.message(payload, how.window_bits, room)
+            }
+        })
+    }
+
+    /// A session was sent a message that stands alone: what it is sent from now on must not refer
+    /// back beyond that, as the distances have changed.
+    pub(crate) fn interrupt(&mut self, id: DeflateId) {
+        if let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) {
+            slot.interrupted = true;
+        }
+    }
+
+    /// The slot of a session that compresses messages of this length.
+    fn compressing(&self, id: DeflateId, len: usize) -> Option<&Slot> {
+        let slot = self.slots.get(id.0 as usize)?.as_ref()?;
+        let can = slot.ours.window_bits >= DEFLATE_BITS_MIN;
+        (can && len >= slot.bytes_min).then_some(slot)
     }
 
     /// Decompresses what a session received.

@@ -19,8 +19,9 @@ use super::handshake::{self, Paths, Unfinished};
 use super::message::Message;
 use super::outbox::Egress;
 use super::route::{Context, Route, fail_with, linger};
-use super::session::WebSocketConn;
+use super::session::{Sent, WebSocketConn};
 use super::timers::{self, Due};
+use super::topics::Publication;
 use crate::config::SlowReader;
 use crate::reactor::{Event, Reactor, Receive};
 
@@ -97,6 +98,10 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn settle(&mut self, entry: &mut Entry) {
         if entry.phase > Phase::Deciding {
             self.unfinished.finished(entry);
+        }
+        if entry.phase > Phase::Open && entry.flags.subscribed() {
+            entry.flags.set_subscribed(false);
+            self.egress.topics.borrow_mut().leave(entry.key.index);
         }
         if entry.phase >= Phase::Lingering && entry.flags.opened() {
             entry.flags.set_opened(false);
@@ -199,6 +204,20 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn send_copy(&mut self, entry: &mut Entry, kind: MessageKind, payload: &[u8]) {
         self.context().link(entry).send_copy(kind, payload);
         self.settle_and_arm(entry);
+    }
+
+    /// Sends what was published to a topic to one of its subscribers.
+    pub(super) fn deliver(&mut self, entry: &mut Entry, publication: &mut Publication) {
+        if !entry.is_open() {
+            return;
+        }
+        match self.context().link(entry).send_published(publication) {
+            Sent::Queued | Sent::Full => self.shard.counters.delivered += 1,
+            Sent::Dropped => self.shard.counters.missed += 1,
+        }
+        if !entry.is_open() {
+            self.settle_and_arm(entry);
+        }
     }
 
     /// Answers a handshake that was left open.

@@ -126,6 +126,8 @@ flags! {
     shut / set_shut: 9,
     /// The reactor was told to close.
     released / set_released: 10,
+    /// Subscribed to a topic, or was once.
+    subscribed / set_subscribed: 11,
 }
 
 impl Entry {

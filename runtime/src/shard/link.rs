@@ -15,6 +15,7 @@ use super::handler::Closed;
 use super::message::Message;
 use super::outbox::{COPIED_BYTES_MAX, Egress, Exhausted};
 use super::session::{Sent, SessionId, WebSocketConn};
+use super::topics::{Encoding, Publication, SubscribeError};
 use crate::config::SlowReader;
 
 /// The way from a connection to its outbox.
@@ -149,6 +150,62 @@ impl Link<'_> {
         }
         self.egress.append(&mut self.entry.outbox, lease);
         Ok(())
+    }
+}
+
+/// Topics.
+impl Link<'_> {
+    pub(crate) fn subscribe(&mut self, topic: &str) -> Result<bool, SubscribeError> {
+        if !self.entry.is_open() {
+            return Err(SubscribeError::NotOpen);
+        }
+        let subscribed = self.egress.topics.borrow_mut().subscribe(self.entry.key.index, topic)?;
+        self.entry.flags.set_subscribed(true);
+        Ok(subscribed)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.entry.flags.subscribed()
+            && self.egress.topics.borrow_mut().unsubscribe(self.entry.key.index, topic)
+    }
+
+    pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
+        self.entry.flags.subscribed()
+            && self.egress.topics.borrow().is_subscribed(self.entry.key.index, topic)
+    }
+
+    /// The form in which a published message can be shared with this connection. `None`: none, as
+    /// a client masks each of its frames with a key of its own (RFC 6455 section 5.3).
+    fn encoding(&self, len: usize) -> Option<Encoding> {
+        match &self.entry.protocol {
+            Protocol::WebSocket(connection) if connection.role() == Role::Client => None,
+            Protocol::WebSocket(_) => {
+                let how = self.egress.windows.standing_alone(self.entry.deflate, len);
+                Some(how.map_or(Encoding::Plain, Encoding::Deflated))
+            }
+            Protocol::Raw | Protocol::Handshake(_) => Some(Encoding::Bytes),
+        }
+    }
+
+    /// Queues a published message, by reference.
+    pub(super) fn send_published(&mut self, publication: &mut Publication) -> Sent {
+        let Some(encoding) = self.encoding(publication.payload.len()) else {
+            return self.send_copy(publication.kind, &publication.payload);
+        };
+        if !self.entry.is_open() || !self.admits(publication.payload.len()) {
+            return Sent::Dropped;
+        }
+        let Some(encoded) = publication.encoded(encoding, self.egress) else {
+            return Sent::Dropped;
+        };
+        if matches!(encoding, Encoding::Deflated(_)) {
+            self.egress.windows.interrupt(self.entry.deflate);
+        }
+        if let Some(header) = encoded.header {
+            self.egress.append(&mut self.entry.outbox, header);
+        }
+        self.egress.append(&mut self.entry.outbox, encoded.body);
+        self.verdict()
     }
 }
 

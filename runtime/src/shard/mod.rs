@@ -24,6 +24,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod topics;
 mod turn;
 mod websocket;
 
@@ -44,6 +45,7 @@ pub use mailbox::{MailboxFull, ShardHandle};
 pub use message::Message;
 pub use request::{Request, UpgradeToken};
 pub use session::{Sent, Session, SessionId, WebSocketConn};
+pub use topics::{SubscribeError, TOPIC_NAME_BYTES_MAX};
 
 pub(crate) use handshake::{Paths, PlainHandler};
 pub(crate) use mailbox::{Letter, MAILBOX_LETTERS};
@@ -57,6 +59,7 @@ use crate::place::ShardPlace;
 use crate::reactor::ReactorStats;
 use executor::Executor;
 use raw::RawRoute;
+use topics::{Publish, SharedTopics};
 use websocket::WebSocketRoute;
 
 /// What the shard and its pools keep for an idle WebSocket session, in bytes, beside what the
@@ -93,12 +96,14 @@ pub struct Shard {
     pub(crate) counters: Counters,
     reactor: ReactorStats,
     sessions: usize,
+    topics: SharedTopics,
 }
 
 /// Something that waits for the end of the callback.
 pub(crate) enum Action {
     Send { to: SessionId, message: Message },
     Close { session: SessionId, code: CloseCode },
+    Publish(Publish),
     Answer { token: UpgradeToken, answer: Box<dyn Any> },
 }
 
@@ -126,6 +131,14 @@ pub struct Counters {
     pub handshakes_expired: u64,
     /// Sessions ended because the peer was silent, or did not read.
     pub timeouts: u64,
+    /// Messages published to topics that had subscribers.
+    pub published: u64,
+    /// Frames made of them: one each, however many the subscribers.
+    pub encodings: u64,
+    /// Times one of them was queued for a subscriber.
+    pub delivered: u64,
+    /// Times one of them was not, as the subscriber reads too slowly or memory was short.
+    pub missed: u64,
 }
 
 /// A look at a shard: as of the start of the turn, or, in a function that a
@@ -180,9 +193,7 @@ impl Shard {
     /// A message with a copy of `payload` in pool memory; `None` if the pool is exhausted.
     #[must_use]
     pub fn message(&self, kind: MessageKind, payload: &[u8]) -> Option<Message> {
-        let mut lease = self.pool.acquire(payload.len(), payload.len())?;
-        lease.copy_from_slice(payload);
-        Some(Message::new(kind, lease))
+        topics::message_with_room(kind, payload, &*self.pool)
     }
 
     /// Sends a message to another session, of this shard or another one, after this callback.

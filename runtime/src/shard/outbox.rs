@@ -5,16 +5,19 @@
 //! into a staging buffer, so that a burst leaves as one segment; large payloads are sent from
 //! where they lie. An idle session costs 16 bytes here: the segments lie in one list per shard.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use hioload_pools::{BytePool, Lease, Shared};
+use hioload_protocol::ws::frame::HEADER_BYTES_MAX;
 use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{Control, Env, Limits, Memory, Violation};
 
-use super::deflate::{DeflateId, Outgoing, Windows};
+use super::deflate::{DeflateId, Outgoing, StandingAlone, Windows};
 use super::secrets::Secrets;
 use super::settings::Settings;
+use super::topics::{SharedTopics, Topics};
 
 /// Payloads up to this size are copied into the staging buffer; larger ones stay where they are.
 /// Copying 2 KiB costs about as much as one more segment of a gathered send.
@@ -25,6 +28,11 @@ const STAGING_BYTES: usize = 64 * 1024;
 
 /// A block up to this size pins so little that nothing is copied out of it.
 const SETTLED_BYTES: usize = 256;
+
+/// Whether a segment keeps much more memory from being used again than it fills.
+pub(super) const fn pins_too_much(len: usize, block_len: usize) -> bool {
+    block_len > SETTLED_BYTES && block_len > len * 2
+}
 
 /// No node: the end of a list.
 const NONE: u32 = u32::MAX;
@@ -74,7 +82,7 @@ impl Outbox {
 
 #[derive(Debug)]
 struct Node {
-    segment: Option<Lease>,
+    segment: Option<Shared>,
     next: u32,
 }
 
@@ -100,6 +108,10 @@ pub(crate) struct Egress {
     pub(crate) secrets: Secrets,
     /// Of the sessions that compress.
     pub(crate) windows: Windows,
+    pub(crate) topics: SharedTopics,
+    /// What was copied last to outlive this turn, and its copy: a message that went to many is
+    /// copied for the first of those that do not read, and not once for each.
+    settled: Option<(Shared, Shared)>,
 }
 
 /// The pool of a shard as the protocol asks for it.
@@ -123,7 +135,10 @@ pub(crate) struct Exhausted;
 
 impl Egress {
     pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>, secrets: Secrets) -> Self {
+        let topics = Topics::new(settings.topics_max, settings.subscriptions_max);
         Self {
+            topics: Rc::new(RefCell::new(topics)),
+            settled: None,
             pool,
             settings,
             now_ms: 0,
@@ -205,6 +220,22 @@ impl Egress {
         Ok(true)
     }
 
+    /// A frame with a compressed message that many can be sent, in memory of about its size. `None`:
+    /// it would not be shorter, or there is no memory.
+    pub(crate) fn deflated(&mut self, how: StandingAlone, message: Outgoing<'_>) -> Option<Shared> {
+        let room = HEADER_BYTES_MAX + message.payload.len();
+        let mut frame = self.pool.acquire(room, room)?;
+        let len = self.windows.write_standing_alone(how, message, &mut frame)?;
+        frame.truncate(len);
+        if pins_too_much(frame.len(), frame.block_len())
+            && let Some(mut copy) = self.pool.acquire(len, len)
+        {
+            copy.copy_from_slice(&frame);
+            frame = copy;
+        }
+        Some(frame.freeze())
+    }
+
     /// Decompresses a message that a session received.
     pub(crate) fn inflate(&mut self, id: DeflateId, payload: &[u8]) -> Result<Lease, Violation> {
         let mut memory = PoolMemory(&*self.pool);
@@ -214,7 +245,8 @@ impl Egress {
     }
 
     /// Appends a segment that is sent from where it lies.
-    pub(crate) fn append(&mut self, outbox: &mut Outbox, segment: Lease) {
+    pub(crate) fn append(&mut self, outbox: &mut Outbox, segment: impl Into<Shared>) {
+        let segment: Shared = segment.into();
         let len = u32::try_from(segment.len()).expect("a segment lies in a pool below 4 GiB");
         let waiting = outbox.waiting.checked_add(len);
         outbox.waiting = waiting.expect("an outbox is bounded below 4 GiB");
@@ -249,14 +281,27 @@ impl Egress {
         while let Some(node) = self.nodes.get_mut(at as usize) {
             at = node.next;
             let Some(segment) = &mut node.segment else { continue };
-            if segment.block_len() <= (segment.len() * 2).max(SETTLED_BYTES) {
+            if !pins_too_much(segment.len(), segment.block_len()) {
+                continue;
+            }
+            if let Some((from, copy)) = &self.settled
+                && (from.as_ptr(), from.len()) == (segment.as_ptr(), segment.len())
+            {
+                *segment = copy.clone();
                 continue;
             }
             if let Some(mut copy) = self.pool.acquire(segment.len(), segment.len()) {
                 copy.copy_from_slice(segment);
-                *segment = copy;
+                let copy = copy.freeze();
+                let from = std::mem::replace(segment, copy.clone());
+                self.settled = Some((from, copy));
             }
         }
+    }
+
+    /// The end of the turn: nothing is pinned only to be recognised.
+    pub(crate) fn end_turn(&mut self) {
+        self.settled = None;
     }
 
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
@@ -281,7 +326,7 @@ impl Egress {
         }
     }
 
-    fn take_node(&mut self, segment: Lease) -> u32 {
+    fn take_node(&mut self, segment: Shared) -> u32 {
         let fresh = Node { segment: Some(segment), next: NONE };
         if let Some(node) = self.nodes.get_mut(self.free as usize) {
             let index = self.free;
@@ -312,7 +357,7 @@ impl Iterator for Segments<'_> {
         self.next = node.next;
         node.next = self.egress.free;
         self.egress.free = index;
-        node.segment.take().map(Lease::freeze)
+        node.segment.take()
     }
 }
 

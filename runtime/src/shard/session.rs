@@ -7,6 +7,7 @@ use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::link::Link;
 use super::message::Message;
+use super::topics::SubscribeError;
 
 /// Names a session in the whole server, for as long as the server runs: it is never used again.
 ///
@@ -114,6 +115,28 @@ impl<'a, S> Session<'a, S> {
     /// Starts the closing handshake. See [`WebSocketConn::close`].
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.link.close(code, reason);
+    }
+
+    /// Subscribes to a topic of this shard: from now on, what is [published](super::Shard::publish)
+    /// to it reaches this session. `false`: it was subscribed already. Ends with the session, or
+    /// with [`unsubscribe`](Self::unsubscribe). A topic comes with its first subscriber and goes
+    /// with its last.
+    ///
+    /// # Errors
+    /// The name is too long, a limit is reached, or the session is closing.
+    pub fn subscribe(&mut self, topic: &str) -> Result<bool, SubscribeError> {
+        self.link.subscribe(topic)
+    }
+
+    /// Ends a subscription. `false`: there was none.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.link.unsubscribe(topic)
+    }
+
+    /// Whether this session is subscribed to a topic.
+    #[must_use]
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        self.link.is_subscribed(topic)
     }
 
     /// Bytes that were sent and not yet taken by the kernel.

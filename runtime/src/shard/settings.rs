@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) slow_reader: SlowReader,
     /// Of routes that have no setting of their own.
     pub(crate) compression: Compression,
+    pub(crate) topics_max: usize,
+    pub(crate) subscriptions_max: usize,
 }
 
 impl From<&Config> for Settings {
@@ -55,6 +57,8 @@ impl From<&Config> for Settings {
             outbox_max_bytes: websocket.outbox_max_bytes,
             slow_reader: websocket.slow_reader,
             compression: Compression::from(websocket),
+            topics_max: limits.topics_max,
+            subscriptions_max: limits.subscriptions_max,
         }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Turn<R: Reactor> {
     expired: Vec<u32>,
     /// The other of two lists of actions: one is run while the other is filled.
     actions: Vec<Action>,
+    /// Those that a message is being published to.
+    pub(super) recipients: Vec<u32>,
 }
 
 /// What a shard is made of.
@@ -66,18 +68,21 @@ impl<R: Reactor> Turn<R> {
     pub(crate) fn new(parts: Parts<R>) -> Self {
         let Parts { reactor, place, settings, pool, letters, handles, seed } = parts;
         let mut secrets = Secrets::from_seed(seed);
+        let rng = u64::from_ne_bytes(secrets.bytes());
         let connections_max = settings.connections_max;
+        let egress = Egress::new(Rc::clone(&pool), Rc::new(settings), secrets);
         let shard = Shard {
             place,
             now: reactor.now(),
-            rng: u64::from_ne_bytes(secrets.bytes()),
-            pool: Rc::clone(&pool),
+            rng,
+            pool,
             executor: Executor::new(reactor.waker()),
             handles,
             actions: Vec::new(),
             counters: Counters::default(),
             reactor: ReactorStats::default(),
             sessions: 0,
+            topics: Rc::clone(&egress.topics),
         };
         let driver = Driver {
             reactor,
@@ -85,7 +90,7 @@ impl<R: Reactor> Turn<R> {
             paths: Paths::default(),
             unfinished: Unfinished::default(),
             shard,
-            egress: Egress::new(pool, Rc::new(settings), secrets),
+            egress,
             wheel: Wheel::new(),
             unsure: Vec::with_capacity(BATCH_MAX),
             unaimed: Vec::with_capacity(BATCH_MAX),
@@ -99,6 +104,7 @@ impl<R: Reactor> Turn<R> {
             batch: Vec::with_capacity(BATCH_MAX),
             expired: Vec::with_capacity(BATCH_MAX),
             actions: Vec::new(),
+            recipients: Vec::new(),
         }
     }
 
@@ -272,6 +278,7 @@ impl<R: Reactor> Turn<R> {
             match action {
                 Action::Send { to, message } => self.send(to.key, message),
                 Action::Close { session, code } => self.close(session.key, code),
+                Action::Publish(publish) => self.publish(publish),
                 Action::Answer { token, answer } => self.answer(token, answer),
             }
         }
@@ -339,5 +346,6 @@ impl<R: Reactor> Turn<R> {
         // What a last callback of a closing session wrote is flushed in the next turn.
         dirty.append(&mut self.driver.egress.dirty);
         self.driver.egress.dirty = dirty;
+        self.driver.egress.end_turn();
     }
 }
