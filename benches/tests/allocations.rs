@@ -139,7 +139,7 @@ fn a_million_messages_cost_no_allocation(#[values("uring", "epoll")] reactor: &s
     let (messages_before, pool_before): (u64, PoolStats) = ask(&server, look);
     count_on(&server, true);
     play_all(rounds, 8);
-    let counted = take_count();
+    let counted = ask(&server, |_| take_count());
     count_on(&server, false);
     let (messages, pool) = ask(&server, look);
     let messages = messages - messages_before;

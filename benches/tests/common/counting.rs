@@ -4,15 +4,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts on the threads that [`count_here`] was called on.
 pub(crate) struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
 thread_local! {
     static COUNTED: Cell<bool> = const { Cell::new(false) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Counts what this thread allocates from here on, or no more; answers whether it did.
@@ -20,14 +18,15 @@ pub(crate) fn count_here(on: bool) -> bool {
     COUNTED.replace(on)
 }
 
-/// Allocations since the last call.
+/// Allocations of this thread since the last call. Each thread has its own count, as the tests of a
+/// program run beside each other.
 pub(crate) fn take_count() -> u64 {
-    ALLOCATIONS.swap(0, Ordering::Relaxed)
+    ALLOCATIONS.take()
 }
 
 fn count() {
     if COUNTED.try_with(Cell::get).unwrap_or(false) {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
     }
 }
 

@@ -150,11 +150,18 @@ impl ServerProcess {
 
 /// An open session.
 pub(crate) fn open(address: SocketAddr) -> TcpStream {
+    open_with(address, "")
+}
+
+/// An open session whose handshake has more header lines.
+pub(crate) fn open_with(address: SocketAddr, headers: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the server accepts");
     stream.set_nodelay(true).expect("it is TCP");
     stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
-    let hello = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let hello = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+    );
     stream.write_all(hello.as_bytes()).expect("the server reads");
     let mut head = Vec::new();
     let mut byte = [0];
