@@ -6,10 +6,11 @@
 //! of it can be fuzzed, simulated and built for a target without an operating system.
 //!
 //! - [`http`]: request heads, the upgrade, refusals and plain answers.
+//! - [`deflate`]: permessage-deflate (RFC 7692), negotiated and, with a feature, done.
 //! - [`ws`]: frames, masking, UTF-8, and the connection that turns bytes into messages.
 //!
 //! ```
-//! use hioload_protocol::http::{Head, HeadLimits, HeadScanner, OriginPolicy};
+//! use hioload_protocol::http::{Acceptance, Head, HeadLimits, HeadScanner, OriginPolicy};
 //! use hioload_protocol::ws::{Connection, Env, Event, HeapMemory, Limits, Role};
 //!
 //! let mut input = b"GET /chat HTTP/1.1\r\n\
@@ -28,7 +29,7 @@
 //! let head = Head::parse(&input[..end], &limits)?;
 //! OriginPolicy::default().check(&head)?;
 //! let mut answer = Vec::new();
-//! head.websocket()?.accept(&mut answer, None, &[])?;
+//! head.websocket()?.accept(&mut answer, &Acceptance::default())?;
 //! assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
 //!
 //! // The first message came with it.
@@ -47,5 +48,6 @@
 
 extern crate alloc;
 
+pub mod deflate;
 pub mod http;
 pub mod ws;

@@ -1,9 +1,10 @@
 //! Every MUST of RFC 6455 section 4, both sides, and section 10.2 on origins.
 
+use hioload_protocol::deflate::ResponseFault;
 use hioload_protocol::http::client::{Handshake, ResponseError, encode_key};
 use hioload_protocol::http::{
-    Head, HeadLimits, HeadScanner, InvalidHeader, OriginPolicy, Refusal, Response, accept_key,
-    write_accept,
+    Acceptance, Head, HeadLimits, HeadScanner, InvalidHeader, OriginPolicy, Refusal, Response,
+    accept_key, write_accept,
 };
 use rstest::rstest;
 
@@ -132,7 +133,12 @@ mod s4_2_2_sending_the_servers_handshake {
     fn s4_2_2_the_response_has_all_its_headers() {
         let mut out = b"before".to_vec();
         let cookie = [("Set-Cookie", "id=1; Secure")];
-        write_accept(&mut out, KEY, Some("chat"), &cookie).expect("good headers");
+        write_accept(
+            &mut out,
+            KEY,
+            &Acceptance { subprotocol: Some("chat"), headers: &cookie, ..Acceptance::default() },
+        )
+        .expect("good headers");
         let expected = "beforeHTTP/1.1 101 Switching Protocols\r\n\
             Upgrade: websocket\r\n\
             Connection: Upgrade\r\n\
@@ -146,7 +152,7 @@ mod s4_2_2_sending_the_servers_handshake {
     #[test]
     fn s4_2_2_without_a_subprotocol_there_is_no_header_for_it() {
         let mut out = Vec::new();
-        write_accept(&mut out, KEY, None, &[]).expect("nothing to refuse");
+        write_accept(&mut out, KEY, &Acceptance::default()).expect("nothing to refuse");
         assert!(!String::from_utf8_lossy(&out).contains("Protocol:"));
     }
 
@@ -182,7 +188,14 @@ mod s4_2_2_sending_the_servers_handshake {
         #[case] expected: InvalidHeader,
     ) {
         let mut out = Vec::new();
-        assert_eq!(write_accept(&mut out, KEY, subprotocol, &[header]), Err(expected));
+        assert_eq!(
+            write_accept(
+                &mut out,
+                KEY,
+                &Acceptance { subprotocol, headers: &[header], ..Acceptance::default() }
+            ),
+            Err(expected)
+        );
         assert_eq!(out, b"", "nothing was written");
         if subprotocol.is_none() {
             let response = Response::text(200, "").header(header.0, header.1);
@@ -275,6 +288,7 @@ mod s4_1_client {
         host: "server.example.com:9001",
         target: "/chat?a=b",
         key: KEY,
+        deflate: None,
         origin: Some("https://example.com"),
         subprotocols: &["chat", "superchat"],
         headers: &[("Cookie", "id=1")],
@@ -370,7 +384,7 @@ mod s4_1_client {
     #[case::extension(
         "Upgrade: w",
         "Sec-WebSocket-Extensions: x\r\nUpgrade: w",
-        ResponseError::Extension
+        ResponseError::Extension(ResponseFault::Unoffered)
     )]
     #[case::subprotocol(": chat", ": unasked", ResponseError::Subprotocol)]
     #[case::two_subprotocols(": chat", ": chat, superchat", ResponseError::Subprotocol)]
@@ -407,7 +421,9 @@ mod s4_1_client {
         let websocket = head.websocket().expect("a good handshake");
         let mut answer = Vec::new();
         let chosen = websocket.choose_subprotocol(&["superchat"]);
-        websocket.accept(&mut answer, chosen, &[]).expect("good headers");
+        websocket
+            .accept(&mut answer, &Acceptance { subprotocol: chosen, ..Acceptance::default() })
+            .expect("good headers");
 
         let mut scanner = HeadScanner::default();
         for end in 0..answer.len() {

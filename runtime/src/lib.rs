@@ -41,6 +41,7 @@ pub mod sys;
 pub mod testkit;
 mod time;
 
+pub use config::Compression;
 pub use hioload_pools as pools;
 pub use hioload_protocol::http::Response;
 pub use hioload_protocol::ws::{CloseCode, MessageKind};

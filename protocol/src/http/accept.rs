@@ -1,5 +1,6 @@
 //! The response that opens a WebSocket (RFC 6455 section 4.2.2).
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use base64::Engine;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
 use super::token::{InvalidHeader, check_header, is_token, write_header};
+use crate::deflate::Agreement;
 
 /// RFC 6455 section 1.3: shows that the server read the key as a WebSocket server does.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -30,8 +32,18 @@ pub fn accept_key(key: &str) -> [u8; 28] {
     accept
 }
 
-/// Appends the 101 response to a client's `key`, with the chosen subprotocol and further headers
-/// (cookies, for example).
+/// What a server says when it accepts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Acceptance<'a> {
+    /// The subprotocol that it chose.
+    pub subprotocol: Option<&'a str>,
+    /// What was agreed about compression.
+    pub deflate: Option<Agreement>,
+    /// Further headers: cookies, for example.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+/// Appends the 101 response to a client's `key`.
 ///
 /// # Errors
 /// A header or the subprotocol has characters that would change the response, or the header is
@@ -39,13 +51,13 @@ pub fn accept_key(key: &str) -> [u8; 28] {
 pub fn write_accept(
     out: &mut Vec<u8>,
     key: &str,
-    subprotocol: Option<&str>,
-    extra_headers: &[(&str, &str)],
+    acceptance: &Acceptance<'_>,
 ) -> Result<(), InvalidHeader> {
+    let Acceptance { subprotocol, deflate, headers } = *acceptance;
     if subprotocol.is_some_and(|name| !is_token(name)) {
         return Err(InvalidHeader::NotAToken);
     }
-    for (name, value) in extra_headers {
+    for (name, value) in headers {
         check_header(name, value)?;
     }
     out.extend_from_slice(
@@ -59,7 +71,10 @@ pub fn write_accept(
     if let Some(name) = subprotocol {
         write_header(out, "Sec-WebSocket-Protocol", name);
     }
-    for (name, value) in extra_headers {
+    if let Some(agreement) = deflate {
+        write_header(out, "Sec-WebSocket-Extensions", &agreement.to_string());
+    }
+    for (name, value) in headers {
         write_header(out, name, value);
     }
     out.extend_from_slice(b"\r\n");

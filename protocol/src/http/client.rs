@@ -11,12 +11,13 @@ use super::parse::{self, Parsed};
 use super::token::{InvalidHeader, check_header, check_value, is_token, list, write_header};
 use super::websocket::is_key;
 use super::{HeadLimits, Refusal, accept_key};
+use crate::deflate::{Agreement, Offer, ResponseFault};
 
 /// What a client asks for.
 ///
 /// ```
 /// use hioload_protocol::http::client::{Handshake, encode_key};
-/// use hioload_protocol::http::{Head, HeadLimits, write_accept};
+/// use hioload_protocol::http::{Acceptance, Head, HeadLimits, write_accept};
 ///
 /// let key = encode_key(*b"the sample nonce"); // 16 random bytes, new for each connection
 /// let handshake = Handshake { subprotocols: &["chat"], ..Handshake::new("a.example", "/", &key) };
@@ -27,7 +28,8 @@ use super::{HeadLimits, Refusal, accept_key};
 /// let head = Head::parse(&request, &HeadLimits::default())?;
 /// let websocket = head.websocket()?;
 /// let mut response = Vec::new();
-/// write_accept(&mut response, websocket.key(), Some("chat"), &[])?;
+/// let chat = Acceptance { subprotocol: Some("chat"), ..Acceptance::default() };
+/// write_accept(&mut response, websocket.key(), &chat)?;
 ///
 /// let accepted = handshake.check_response(&response, &HeadLimits::default())?;
 /// assert_eq!(accepted.subprotocol.as_deref(), Some("chat"));
@@ -46,6 +48,8 @@ pub struct Handshake<'a> {
     pub origin: Option<&'a str>,
     /// The subprotocols that we would speak, the best first.
     pub subprotocols: &'a [&'a str],
+    /// The compression that is offered (RFC 7692).
+    pub deflate: Option<Offer>,
     /// Further headers: cookies, authorization.
     pub headers: &'a [(&'a str, &'a str)],
 }
@@ -54,7 +58,7 @@ impl<'a> Handshake<'a> {
     /// One that offers nothing further.
     #[must_use]
     pub const fn new(host: &'a str, target: &'a str, key: &'a str) -> Self {
-        Self { host, target, key, origin: None, subprotocols: &[], headers: &[] }
+        Self { host, target, key, origin: None, subprotocols: &[], deflate: None, headers: &[] }
     }
 
     /// Appends the request to `out`.
@@ -76,6 +80,9 @@ impl<'a> Handshake<'a> {
         }
         if !self.subprotocols.is_empty() {
             write_header(out, "Sec-WebSocket-Protocol", &self.subprotocols.join(", "));
+        }
+        if let Some(offer) = self.deflate {
+            write_header(out, "Sec-WebSocket-Extensions", &offer.to_string());
         }
         for (name, value) in self.headers {
             write_header(out, name, value);
@@ -117,8 +124,14 @@ impl<'a> Handshake<'a> {
         if accepts.next().map(str::as_bytes) != Some(&expected[..]) || accepts.next().is_some() {
             return Err(ResponseError::Accept);
         }
-        if all("Sec-WebSocket-Extensions").flat_map(list).next().is_some() {
-            return Err(ResponseError::Extension);
+        let mut extensions = all("Sec-WebSocket-Extensions").flat_map(list);
+        let deflate = match (extensions.next(), &self.deflate) {
+            (None, _) => None,
+            (Some(answer), Some(offer)) => Some(offer.check(answer)?),
+            (Some(_), None) => return Err(ResponseFault::Unoffered.into()),
+        };
+        if extensions.next().is_some() {
+            return Err(ResponseFault::Unoffered.into());
         }
         let mut chosen = all("Sec-WebSocket-Protocol");
         let subprotocol = chosen.next();
@@ -126,7 +139,7 @@ impl<'a> Handshake<'a> {
         if unasked || chosen.next().is_some() {
             return Err(ResponseError::Subprotocol);
         }
-        Ok(Accepted { subprotocol: subprotocol.map(ToString::to_string), len_bytes: len })
+        Ok(Accepted { subprotocol: subprotocol.map(ToString::to_string), deflate, len_bytes: len })
     }
 
     fn check(&self) -> Result<(), InvalidHeader> {
@@ -163,6 +176,8 @@ pub fn encode_key(nonce: [u8; 16]) -> String {
 pub struct Accepted {
     /// The subprotocol that it chose, one of those offered.
     pub subprotocol: Option<String>,
+    /// The compression that was agreed on.
+    pub deflate: Option<Agreement>,
     /// The length of the head: the first frame begins at this offset.
     pub len_bytes: usize,
 }
@@ -185,9 +200,9 @@ pub enum ResponseError {
     /// `Sec-WebSocket-Accept` is missing, repeated, or does not answer our key.
     #[error("the Sec-WebSocket-Accept header of the response does not answer our key")]
     Accept,
-    /// An extension that we did not offer.
-    #[error("the server chose an extension that was not offered")]
-    Extension,
+    /// An extension that we did not offer, or not in this way.
+    #[error(transparent)]
+    Extension(#[from] ResponseFault),
     /// A subprotocol that we did not offer, or several.
     #[error("the server chose a subprotocol that was not offered")]
     Subprotocol,

@@ -16,7 +16,7 @@ mod scanner;
 mod token;
 mod websocket;
 
-pub use accept::{accept_key, write_accept};
+pub use accept::{Acceptance, accept_key, write_accept};
 pub use head::Head;
 pub use origin::OriginPolicy;
 pub use refusal::Refusal;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::token::{is_token, list};
-use super::{Head, InvalidHeader, Refusal, write_accept};
+use super::{Acceptance, Head, InvalidHeader, Refusal, write_accept};
 
 /// The length of `Sec-WebSocket-Key`: 16 bytes in base64.
 const KEY_LEN: usize = 24;
@@ -52,10 +52,9 @@ impl<'a> WebSocketRequest<'a> {
     pub fn accept(
         &self,
         out: &mut Vec<u8>,
-        subprotocol: Option<&str>,
-        extra_headers: &[(&str, &str)],
+        acceptance: &Acceptance<'_>,
     ) -> Result<(), InvalidHeader> {
-        write_accept(out, self.key, subprotocol, extra_headers)
+        write_accept(out, self.key, acceptance)
     }
 
     pub(super) fn check(head: &Head<'a>) -> Result<Self, Refusal> {

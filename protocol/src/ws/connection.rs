@@ -5,7 +5,7 @@
 
 use super::assembly::Assembly;
 use super::event::{Body, Control, Event, Message};
-use super::frame::{self, HEADER_BYTES_MAX, Header};
+use super::frame::{self, HEADER_BYTES_MAX, Header, Receiver};
 use super::mask::{mask, rotated};
 use super::overhead::Overhead;
 use super::utf8::{self, Incremental};
@@ -48,6 +48,10 @@ pub struct Connection<B> {
     kind: MessageKind,
     /// Whether a first fragment came, but not yet the last one.
     fragmented: bool,
+    /// Whether permessage-deflate was negotiated.
+    deflate: bool,
+    /// Whether the message is compressed.
+    compressed: bool,
     /// How long the cut control frame will be.
     control_len: u8,
 }
@@ -106,8 +110,18 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
             state: State::Open,
             kind: MessageKind::Binary,
             fragmented: false,
+            deflate: false,
+            compressed: false,
             control_len: 0,
         }
+    }
+
+    /// The same with permessage-deflate negotiated: messages may then be
+    /// [compressed](Message::compressed), and nothing else is different.
+    #[must_use]
+    pub const fn with_deflate(mut self) -> Self {
+        self.deflate = true;
+        self
     }
 
     /// Reads the next event from `input[*at..]` and moves `*at` behind it. `Ok(None)`: all of
@@ -235,6 +249,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         };
     }
 
+    /// Which side of the connection we are.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
     /// How far the connection is on its way to its end.
     #[must_use]
     pub const fn state(&self) -> State {
@@ -265,6 +285,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
     /// while, which is no fault of the peer.
     pub const fn restart_age(&mut self, now_ms: u64) {
         self.started_ms = now_ms;
+    }
+
+    const fn receiver(&self) -> Receiver {
+        Receiver { role: self.role, deflate: self.deflate }
     }
 
     /// Whether whatever comes is ignored.
@@ -310,7 +334,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         let (mut bytes, kept) = match self.phase {
             Phase::Header { bytes, len } if len > 0 => (bytes, usize::from(len)),
             _ => {
-                if let Some((header, len)) = frame::decode(rest, Some(self.role))? {
+                if let Some((header, len)) = frame::decode(rest, Some(self.receiver()))? {
                     *at += len;
                     return Ok(Some(header));
                 }
@@ -319,7 +343,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         };
         let taken = rest.len().min(HEADER_BYTES_MAX - kept);
         bytes[kept..kept + taken].copy_from_slice(&rest[..taken]);
-        if let Some((header, len)) = frame::decode(&bytes[..kept + taken], Some(self.role))? {
+        if let Some((header, len)) = frame::decode(&bytes[..kept + taken], Some(self.receiver()))? {
             *at += len - kept;
             return Ok(Some(header));
         }
@@ -341,13 +365,18 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
                 (true, true) => {}
                 (false, false) => {
                     self.started_ms = env.now_ms;
+                    self.compressed = header.rsv1;
                     self.kind = match opcode {
                         Opcode::Text => MessageKind::Text,
                         _ => MessageKind::Binary,
                     };
                 }
             }
-            let left = env.limits.message_bytes_max.saturating_sub(self.message.filled());
+            let limit = match self.compressed {
+                false => env.limits.message_bytes_max,
+                true => env.limits.compressed_bytes_max(),
+            };
+            let left = limit.saturating_sub(self.message.filled());
             if len > left as u64 {
                 return Err(Violation::MessageTooBig);
             }
@@ -383,7 +412,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
             *at = payload.end;
             let bytes = &mut input[payload.clone()];
             self.unmask(bytes, frame.key);
-            if self.kind == MessageKind::Text {
+            if self.is_text() {
                 utf8::check(bytes).map_err(|_| Violation::TextNotUtf8)?;
             }
             self.overhead.credit_payload(bytes.len());
@@ -408,12 +437,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         count: usize,
         at: usize,
     ) -> Result<Option<Event<B>>, Violation> {
-        let masked = self.role == Role::Server;
+        let (masked, is_text) = (self.role == Role::Server, self.is_text());
         let bytes = self.message.advance(count);
         if masked {
             mask(bytes, frame.key, 0);
         }
-        if self.kind == MessageKind::Text {
+        if is_text {
             self.text.push(bytes).map_err(|_| Violation::TextNotUtf8)?;
         }
         self.overhead.credit_payload(count);
@@ -441,7 +470,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         self.fragmented = false;
         self.fragments = 0;
         self.overhead.credit_message();
-        Event::Message(Message { kind: self.kind, body })
+        Event::Message(Message { kind: self.kind, compressed: self.compressed, body })
+    }
+
+    /// Whether what arrives must be UTF-8: compressed text is checked when it has been inflated.
+    #[inline]
+    const fn is_text(&self) -> bool {
+        matches!(self.kind, MessageKind::Text) && !self.compressed
     }
 
     fn read_control<M: Memory<Buffer = B>>(

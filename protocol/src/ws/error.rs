@@ -75,6 +75,9 @@ pub enum Violation {
     /// [`Limits::overhead_budget_bytes`](super::Limits::overhead_budget_bytes).
     #[error("too many control frames and fragments for the data they came with")]
     OverheadExhausted,
+    /// RFC 7692 section 7.2.2: the payload of a compressed message is DEFLATE.
+    #[error("the compressed message cannot be decompressed")]
+    NotDeflate,
     /// Not the peer's doing: [`Memory`](super::Memory) refused what this message needs.
     #[error("there is no memory left to receive into")]
     OutOfMemory,
@@ -97,7 +100,9 @@ impl Violation {
             | Self::MessageInsideMessage
             | Self::CloseBodyOneByte
             | Self::CloseCodeInvalid => CloseCode::PROTOCOL_ERROR,
-            Self::TextNotUtf8 | Self::CloseReasonNotUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::TextNotUtf8 | Self::CloseReasonNotUtf8 | Self::NotDeflate => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooBig => CloseCode::TOO_BIG,
             Self::TooManyFragments | Self::MessageTooOld | Self::OverheadExhausted => {
                 CloseCode::POLICY

@@ -29,8 +29,12 @@ pub enum Event<B> {
 /// A whole message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<B> {
-    /// Text (valid UTF-8) or binary.
+    /// Text (valid UTF-8, unless it is compressed) or binary.
     pub kind: MessageKind,
+    /// Whether the payload has to be inflated (RFC 7692 section 7.2.2), and text to be checked
+    /// then. Only where it was negotiated:
+    /// [`Connection::with_deflate`](super::Connection::with_deflate).
+    pub compressed: bool,
     /// Where its payload lies, unmasked.
     pub body: Body<B>,
 }

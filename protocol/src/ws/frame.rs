@@ -116,17 +116,31 @@ impl Header {
     }
 }
 
-/// [`Header::decode`], and if `receiver` is given also what that side must refuse where no
-/// extension was negotiated. The checks are in the order of the bytes, so that a header gives the
+/// Who receives a frame, and what was negotiated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receiver {
+    pub(super) role: Role,
+    /// Whether RSV1 may mark the first frame of a message as compressed (RFC 7692 section 6).
+    pub(super) deflate: bool,
+}
+
+/// [`Header::decode`], and if `receiver` is given also what that side must refuse. The checks are in the order of the bytes, so that a header gives the
 /// same violation however it was cut.
 #[inline]
 pub(super) fn decode(
     bytes: &[u8],
-    receiver: Option<Role>,
+    receiver: Option<Receiver>,
 ) -> Result<Option<(Header, usize)>, Violation> {
     let Some(&first) = bytes.first() else { return Ok(None) };
-    if receiver.is_some() && first & (RSV1 | RSV2 | RSV3) != 0 {
-        return Err(Violation::ReservedBits);
+    let reserved = first & (RSV1 | RSV2 | RSV3);
+    if let Some(Receiver { deflate, .. }) = receiver
+        && reserved != 0
+    {
+        // RFC 7692 section 6: not on control frames, nor on the later frames of a message.
+        let begins = matches!(first & 0x0F, 0x1 | 0x2);
+        if reserved != RSV1 || !deflate || !begins {
+            return Err(Violation::ReservedBits);
+        }
     }
     let fin = first & FIN != 0;
     let opcode = Opcode::from_bits(first & 0x0F).ok_or(Violation::ReservedOpcode)?;
@@ -136,7 +150,7 @@ pub(super) fn decode(
 
     let Some(&second) = bytes.get(1) else { return Ok(None) };
     let masked = second & MASKED != 0;
-    match receiver {
+    match receiver.map(|receiver| receiver.role) {
         Some(Role::Server) if !masked => return Err(Violation::ClientFrameUnmasked),
         Some(Role::Client) if masked => return Err(Violation::ServerFrameMasked),
         _ => {}

@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most payload bytes of one message, all its fragments together. Checked when a frame
-    /// header is read, before any memory is taken. Default 1 MiB, which is also the most memory
+    /// header is read, before any memory is taken; of a compressed message also while it is
+    /// inflated. Default 1 MiB, which is also the most memory
     /// that one connection can hold (beside 125 bytes of a control frame that was cut).
     pub message_bytes_max: usize,
     /// The most frames of one fragmented message. Default 65,536: more than any honest sender
@@ -19,6 +20,15 @@ pub struct Limits {
     /// 4,096 pings at a stretch and 64 a second for ever; with 0 no control frame and no fragment
     /// is accepted.
     pub overhead_budget_bytes: u32,
+}
+
+impl Limits {
+    /// The most payload bytes of a message that is compressed: what cannot be compressed becomes a
+    /// little longer, at most by an eighth.
+    #[must_use]
+    pub const fn compressed_bytes_max(&self) -> usize {
+        self.message_bytes_max.saturating_add(self.message_bytes_max / 8 + 64)
+    }
 }
 
 impl Default for Limits {

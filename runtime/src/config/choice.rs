@@ -52,6 +52,20 @@ pub enum SlowReader {
     Close,
 }
 
+/// What is kept to compress the messages of a session (permessage-deflate, RFC 7692).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressionMode {
+    /// Nothing is compressed.
+    #[default]
+    Off,
+    /// Nothing: every message stands alone, both ways.
+    NoContext,
+    /// The window of what the peer sends; what we send stands alone.
+    SharedWindow,
+    /// The windows of both directions.
+    DedicatedWindow,
+}
+
 /// Which pages the pool of a shard asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePagesChoice {
@@ -104,6 +118,15 @@ impl Word for SlowReader {
         &[("pause", Self::Pause), ("drop", Self::Drop), ("close", Self::Close)];
 }
 
+impl Word for CompressionMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("no_context", Self::NoContext),
+        ("shared_window", Self::SharedWindow),
+        ("dedicated_window", Self::DedicatedWindow),
+    ];
+}
+
 impl Word for HugePagesChoice {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", Self::Off), ("transparent", Self::Transparent), ("explicit", Self::Explicit)];
@@ -119,4 +142,4 @@ macro_rules! display {
     )*};
 }
 
-display!(ReactorChoice, TierChoice, SlowReader, HugePagesChoice);
+display!(ReactorChoice, TierChoice, SlowReader, CompressionMode, HugePagesChoice);

@@ -11,6 +11,7 @@
 mod address;
 mod check;
 mod choice;
+mod compression;
 mod cpu_list;
 mod error;
 mod file;
@@ -23,7 +24,10 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 pub use address::ListenAddress;
-pub use choice::{HugePagesChoice, ReactorChoice, ShardCount, SlowReader, TierChoice};
+pub use choice::{
+    CompressionMode, HugePagesChoice, ReactorChoice, ShardCount, SlowReader, TierChoice,
+};
+pub use compression::Compression;
 pub use cpu_list::CpuList;
 pub(crate) use cpu_list::{format_list, parse_list};
 pub use error::{ConfigError, EXIT_CONFIG, Place};

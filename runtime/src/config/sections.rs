@@ -4,8 +4,8 @@
 //! reading, checking and printing go by.
 
 use super::value::{Key, Value};
+use super::{CompressionMode, SlowReader, TierChoice};
 use super::{CpuList, HugePagesChoice, ListenAddress, ReactorChoice, ShardCount};
-use super::{SlowReader, TierChoice};
 
 /// The most milliseconds that a time may have: a day.
 const DAY_MS: u64 = 86_400_000;
@@ -145,6 +145,16 @@ sections! {
         slow_reader: SlowReader = SlowReader::Pause;
         /// Time without progress of a send after which a session is closed, in milliseconds.
         progress_timeout_ms: u64 [1..=DAY_MS] = 30_000;
+        /// permessage-deflate, with peers that offer it: "off"; "no_context": every message stands
+        /// alone, a session costs nothing more; "shared_window": what we send stands alone, the
+        /// peer may keep its window (40 KiB here); "dedicated_window": both keep theirs (350 KiB).
+        compression: CompressionMode = CompressionMode::Off;
+        /// How hard to compress: 1 (fast) to 9.
+        compression_level: u8 [1..=9] = 6;
+        /// Messages shorter than this are sent as they are.
+        compression_bytes_min: usize [0..=GIB] = 128;
+        /// The largest window that is kept, as a power of two.
+        compression_window_bits: u8 [9..=15] = 15;
         /// Origins of pages that may connect beside the server's own: `https://example.com`;
         /// "*": any.
         origins: Vec<String> = Vec::new();

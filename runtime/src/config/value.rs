@@ -87,7 +87,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u16, u32, u64, usize);
+numbers!(u8, u16, u32, u64, usize);
 
 impl<W: Word> Value for W {
     fn read(&mut self, _: &Key, value: &DeValue<'_>) -> Result<(), String> {

@@ -10,7 +10,7 @@ use hioload_protocol::http::Response;
 use super::error::StartError;
 use super::launch::{self, Plan, Running};
 use super::report::Report;
-use crate::config::{Config, ConfigError, ListenAddress, ReactorChoice};
+use crate::config::{Compression, Config, ConfigError, ListenAddress, ReactorChoice};
 use crate::shard::{Handler, PlainHandler, RawHandler, Request, Route, Shard};
 use crate::shard::{raw_route, websocket_route};
 use crate::sys::signals::Signals;
@@ -103,14 +103,43 @@ impl ServerBuilder {
 
     /// Serves WebSocket at a path. `factory` is called once per shard, on its thread, so that
     /// what it makes need not be `Send`.
-    pub fn websocket<H, F>(mut self, path: impl Into<String>, factory: F) -> Self
+    pub fn websocket<H, F>(self, path: impl Into<String>, factory: F) -> Self
     where
         H: Handler,
         F: Fn(&mut Shard) -> H + Send + Sync + 'static,
     {
-        let factory: RouteFactory =
-            Arc::new(move |shard, sessions_max| websocket_route(factory(shard), sessions_max));
-        self.websockets.push((path.into(), factory));
+        self.add_websocket(path.into(), None, factory)
+    }
+
+    /// As [`websocket`](Self::websocket), with a compression of its own instead of that of the
+    /// configuration.
+    pub fn websocket_compressed<H, F>(
+        self,
+        path: impl Into<String>,
+        compression: Compression,
+        factory: F,
+    ) -> Self
+    where
+        H: Handler,
+        F: Fn(&mut Shard) -> H + Send + Sync + 'static,
+    {
+        self.add_websocket(path.into(), Some(compression), factory)
+    }
+
+    fn add_websocket<H, F>(
+        mut self,
+        path: String,
+        compression: Option<Compression>,
+        factory: F,
+    ) -> Self
+    where
+        H: Handler,
+        F: Fn(&mut Shard) -> H + Send + Sync + 'static,
+    {
+        let factory: RouteFactory = Arc::new(move |shard, sessions_max| {
+            websocket_route(factory(shard), sessions_max, compression)
+        });
+        self.websockets.push((path, factory));
         self
     }
 

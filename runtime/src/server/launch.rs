@@ -171,7 +171,7 @@ struct Order {
     plain: Vec<(String, PlainHandler)>,
     raw: Vec<RouteFactory>,
     letters: mailbox::Receiver<Letter>,
-    seed: u64,
+    seed: [u8; 32],
 }
 
 /// Starts every shard, and returns when all of them accept.
@@ -203,7 +203,10 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
             plain: plan.plain.clone(),
             raw: plan.raw.iter().map(|(_, factory)| Arc::clone(factory)).collect(),
             letters,
-            seed: entropy(),
+            seed: entropy().map_err(|source| StartError::System {
+                what: "the system has no randomness",
+                source,
+            })?,
         };
         let (ready, started, ends) = (ready.clone(), started.clone(), Arc::clone(&ends));
         let thread = std::thread::Builder::new()

@@ -113,6 +113,7 @@ impl<R: Reactor> Driver<R> {
         if entry.phase == Phase::Dead && !entry.flags.released() {
             entry.flags.set_released(true);
             drop(self.egress.drain(&mut entry.outbox));
+            self.egress.windows.close(&mut entry.deflate);
             self.egress.late_pongs.remove(&entry.key.index);
             self.wheel.cancel(entry.key.index);
             self.wire(entry).close();

@@ -4,6 +4,7 @@ use hioload_pools::{Key, Lease};
 use hioload_protocol::http::HeadScanner;
 use hioload_protocol::ws;
 
+use super::deflate::DeflateId;
 use super::handler::Closed;
 use super::outbox::Outbox;
 use crate::reactor::Socket;
@@ -67,6 +68,8 @@ pub(crate) struct Entry {
     /// The key of the user's data in the route's slab.
     pub(crate) user: Key,
     pub(crate) socket: Socket,
+    /// Its place among the sessions that compress.
+    pub(crate) deflate: DeflateId,
     /// When bytes last arrived.
     pub(crate) heard_ms: u64,
     /// When the current phase began, or a blocked send last moved.
@@ -133,6 +136,7 @@ impl Entry {
             key: Key::from_u64(0),
             user: Key::from_u64(0),
             socket,
+            deflate: DeflateId::NONE,
             heard_ms: now_ms,
             since_ms: now_ms,
             route: 0,

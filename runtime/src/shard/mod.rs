@@ -5,17 +5,20 @@
 
 mod accept;
 mod conn;
+mod deflate;
 mod driver;
 mod entry;
 mod executor;
 mod handler;
 mod handshake;
+mod link;
 mod mailbox;
 mod message;
 mod outbox;
 mod raw;
 mod request;
 mod route;
+mod secrets;
 mod session;
 mod settings;
 #[cfg(test)]
@@ -49,6 +52,7 @@ pub(crate) use settings::Settings;
 pub(crate) use turn::{Parts, Turn};
 
 use crate::Time;
+use crate::config::Compression;
 use crate::place::ShardPlace;
 use crate::reactor::ReactorStats;
 use executor::Executor;
@@ -59,9 +63,13 @@ use websocket::WebSocketRoute;
 /// reactor and the user keep: for the memory bill.
 pub(crate) const SESSION_BYTES: usize = size_of::<entry::Entry>() + 8 + 16;
 
-/// The route of a WebSocket path.
-pub(crate) fn websocket_route<H: Handler>(handler: H, sessions_max: usize) -> Box<dyn Route> {
-    Box::new(WebSocketRoute::new(handler, sessions_max))
+/// The route of a WebSocket path; without a setting of its own it compresses as configured.
+pub(crate) fn websocket_route<H: Handler>(
+    handler: H,
+    sessions_max: usize,
+    compression: Option<Compression>,
+) -> Box<dyn Route> {
+    Box::new(WebSocketRoute::new(handler, sessions_max, compression))
 }
 
 /// The route of a raw listener.

@@ -9,8 +9,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use hioload_pools::{BytePool, Lease, Shared};
-use hioload_protocol::ws::{Control, Limits, Memory};
+use hioload_protocol::ws::mask::mask;
+use hioload_protocol::ws::{Control, Env, Limits, Memory, Violation};
 
+use super::deflate::{DeflateId, Outgoing, Windows};
+use super::secrets::Secrets;
 use super::settings::Settings;
 
 /// Payloads up to this size are copied into the staging buffer; larger ones stay where they are.
@@ -93,6 +96,10 @@ pub(crate) struct Egress {
     pub(crate) late_pongs: HashMap<u32, Control>,
     /// Where heads of HTTP responses are written before they are staged.
     pub(crate) scratch: Vec<u8>,
+    /// Masks and nonces of the connections that we opened.
+    pub(crate) secrets: Secrets,
+    /// Of the sessions that compress.
+    pub(crate) windows: Windows,
 }
 
 /// The pool of a shard as the protocol asks for it.
@@ -115,7 +122,7 @@ impl Memory for PoolMemory<'_> {
 pub(crate) struct Exhausted;
 
 impl Egress {
-    pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>) -> Self {
+    pub(crate) fn new(pool: Rc<dyn BytePool>, settings: Rc<Settings>, secrets: Secrets) -> Self {
         Self {
             pool,
             settings,
@@ -126,6 +133,8 @@ impl Egress {
             dirty: Vec::with_capacity(256),
             late_pongs: HashMap::with_capacity(64),
             scratch: Vec::new(),
+            secrets,
+            windows: Windows::default(),
         }
     }
 
@@ -147,12 +156,13 @@ impl Egress {
         }
     }
 
-    /// Appends copies of both parts, next to what the session staged last where that is possible.
+    /// Appends copies of both parts, the second one masked if there is a key, next to what the session staged last where that is possible.
     pub(crate) fn stage(
         &mut self,
         outbox: &mut Outbox,
         header: &[u8],
         payload: &[u8],
+        key: Option<[u8; 4]>,
     ) -> Result<(), Exhausted> {
         let len = header.len() + payload.len();
         if len == 0 {
@@ -162,8 +172,45 @@ impl Egress {
         let (front, back) = piece.split_at_mut(header.len());
         front.copy_from_slice(header);
         back.copy_from_slice(payload);
+        if let Some(key) = key {
+            mask(back, key, 0);
+        }
         self.append(outbox, piece);
         Ok(())
+    }
+
+    /// Appends a frame with a compressed message. `Ok(false)`: it is to be sent as it is.
+    pub(crate) fn stage_compressed(
+        &mut self,
+        outbox: &mut Outbox,
+        id: DeflateId,
+        message: Outgoing<'_>,
+    ) -> Result<bool, Exhausted> {
+        let Some(room) = self.windows.room(id, message.payload.len()) else { return Ok(false) };
+        if room > STAGING_BYTES {
+            let mut lease = self.pool.acquire(room, room).ok_or(Exhausted)?;
+            let Some(len) = self.windows.write(id, message, &mut lease) else { return Ok(false) };
+            lease.truncate(len);
+            self.append(outbox, lease);
+            return Ok(true);
+        }
+        let mut staging = self.staging_of(room)?;
+        let written = self.windows.write(id, message, &mut staging);
+        let frame = written.map(|len| staging.split_to(len));
+        self.staging = Some(staging);
+        match frame {
+            Some(frame) => self.append(outbox, frame),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Decompresses a message that a session received.
+    pub(crate) fn inflate(&mut self, id: DeflateId, payload: &[u8]) -> Result<Lease, Violation> {
+        let mut memory = PoolMemory(&*self.pool);
+        let limits = &self.settings.messages;
+        let mut env = Env { limits, memory: &mut memory, now_ms: self.now_ms };
+        self.windows.read(id, payload, &mut env)
     }
 
     /// Appends a segment that is sent from where it lies.
@@ -213,16 +260,25 @@ impl Egress {
     }
 
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
-        if let Some(staging) = &mut self.staging
-            && staging.len() >= len
-        {
-            return Ok(staging.split_to(len));
-        }
-        let size = len.max(STAGING_BYTES);
-        let mut fresh = self.pool.acquire(size, size).ok_or(Exhausted)?;
-        let piece = fresh.split_to(len);
-        self.staging = Some(fresh);
+        let mut staging = self.staging_of(len)?;
+        let piece = staging.split_to(len);
+        self.staging = Some(staging);
         Ok(piece)
+    }
+
+    /// Takes out the staging buffer, or a new one if less than `len` bytes of it are left.
+    fn staging_of(&mut self, len: usize) -> Result<Lease, Exhausted> {
+        match self.staging.take() {
+            Some(staging) if staging.len() >= len => Ok(staging),
+            left => {
+                let size = len.max(STAGING_BYTES);
+                let fresh = self.pool.acquire(size, size);
+                if fresh.is_none() {
+                    self.staging = left;
+                }
+                fresh.ok_or(Exhausted)
+            }
+        }
     }
 
     fn take_node(&mut self, segment: Lease) -> u32 {

@@ -13,9 +13,10 @@ use hioload_protocol::ws::CloseCode;
 use super::Shard;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
+use super::link::Link;
 use super::outbox::Egress;
 use super::request::Request;
-use super::session::{Link, Session};
+use super::session::Session;
 
 /// What a route works with, beside the connection itself.
 pub(crate) struct Context<'a> {

@@ -3,7 +3,7 @@
 use hioload_protocol::http::{HeadLimits, OriginPolicy};
 use hioload_protocol::ws::Limits;
 
-use crate::config::{Config, SlowReader};
+use crate::config::{Compression, Config, SlowReader};
 
 /// Everything of the configuration that a connection is measured against.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) outbox_low_bytes: usize,
     pub(crate) outbox_max_bytes: usize,
     pub(crate) slow_reader: SlowReader,
+    /// Of routes that have no setting of their own.
+    pub(crate) compression: Compression,
 }
 
 impl From<&Config> for Settings {
@@ -52,6 +54,7 @@ impl From<&Config> for Settings {
             outbox_low_bytes: websocket.outbox_low_bytes,
             outbox_max_bytes: websocket.outbox_max_bytes,
             slow_reader: websocket.slow_reader,
+            compression: Compression::from(websocket),
         }
     }
 }

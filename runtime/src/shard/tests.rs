@@ -133,11 +133,11 @@ fn turn_over<R: Reactor>(reactor: R, pool: Arena) -> (Turn<R>, SocketAddr) {
         pool: Rc::new(pool),
         letters,
         handles: Arc::new([handle]),
-        seed: 1,
+        seed: [1; 32],
     });
     turn.install(|_| {
         let paths = Paths { websockets: vec![("/".to_owned(), 0)], ..Paths::default() };
-        (vec![websocket_route(Echo, 100)], paths)
+        (vec![websocket_route(Echo, 100, None)], paths)
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

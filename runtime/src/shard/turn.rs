@@ -24,6 +24,7 @@ use super::message::Message;
 use super::outbox::Egress;
 use super::request::UpgradeToken;
 use super::route::Route;
+use super::secrets::Secrets;
 use super::settings::Settings;
 use super::{Action, Counters, Shard, ShardHandle};
 use crate::place::ShardPlace;
@@ -57,17 +58,19 @@ pub(crate) struct Parts<R> {
     pub(crate) pool: Rc<dyn BytePool>,
     pub(crate) letters: mailbox::Receiver<Letter>,
     pub(crate) handles: Arc<[ShardHandle]>,
-    pub(crate) seed: u64,
+    /// What all randomness of the shard comes from.
+    pub(crate) seed: [u8; 32],
 }
 
 impl<R: Reactor> Turn<R> {
     pub(crate) fn new(parts: Parts<R>) -> Self {
         let Parts { reactor, place, settings, pool, letters, handles, seed } = parts;
+        let mut secrets = Secrets::from_seed(seed);
         let connections_max = settings.connections_max;
         let shard = Shard {
             place,
             now: reactor.now(),
-            rng: seed,
+            rng: u64::from_ne_bytes(secrets.bytes()),
             pool: Rc::clone(&pool),
             executor: Executor::new(reactor.waker()),
             handles,
@@ -82,7 +85,7 @@ impl<R: Reactor> Turn<R> {
             paths: Paths::default(),
             unfinished: Unfinished::default(),
             shard,
-            egress: Egress::new(pool, Rc::new(settings)),
+            egress: Egress::new(pool, Rc::new(settings), secrets),
             wheel: Wheel::new(),
             unsure: Vec::with_capacity(BATCH_MAX),
             unaimed: Vec::with_capacity(BATCH_MAX),

@@ -3,25 +3,32 @@
 use std::any::Any;
 
 use hioload_pools::{Lease, ObjectPool};
-use hioload_protocol::http::{self, WebSocketRequest};
-use hioload_protocol::ws::{self, Body, CloseCode, Control, Env, Event, Opcode, Role};
+use hioload_protocol::http::{self, Acceptance, WebSocketRequest};
+use hioload_protocol::ws::{
+    self, Body, CloseCode, Control, Env, Event, MessageKind, Opcode, Role, Violation,
+};
 
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::{Closed, Decision, Handler, Upgrade};
 use super::message::Message;
 use super::request::Request;
 use super::route::{Context, Host, Outcome, Route, fail_with, linger};
+use crate::config::Compression;
 
 /// From this many bytes still to come on, the rest of a frame is received straight into its
 /// message: below it, one more copy is cheaper than aiming the receive.
 const DIRECT_BYTES_MIN: usize = 32 * 1024;
 
 /// A WebSocket route.
-pub(crate) struct WebSocketRoute<H: Handler>(Host<H, H::Session>);
+pub(crate) struct WebSocketRoute<H: Handler> {
+    host: Host<H, H::Session>,
+    /// Its own setting, or that of the configuration.
+    compression: Option<Compression>,
+}
 
 impl<H: Handler> WebSocketRoute<H> {
-    pub(crate) fn new(handler: H, sessions_max: usize) -> Self {
-        Self(Host::new(handler, sessions_max))
+    pub(crate) fn new(handler: H, sessions_max: usize, compression: Option<Compression>) -> Self {
+        Self { host: Host::new(handler, sessions_max), compression }
     }
 
     fn decide(
@@ -47,33 +54,66 @@ impl<H: Handler> WebSocketRoute<H> {
             tracing::error!(name, "a handler chose a subprotocol that the client did not offer");
             return Outcome::Refused(http::Response::text(500, "bad subprotocol choice"));
         }
+        let compression = self.compression.unwrap_or(cx.egress.settings.compression);
+        let policy = compression.policy();
+        let deflate = policy.and_then(|policy| policy.accept(websocket.extensions()));
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let acceptance = Acceptance { subprotocol, deflate, headers: &headers };
         let mut head = std::mem::take(&mut cx.egress.scratch);
         head.clear();
-        if let Err(error) = websocket.accept(&mut head, subprotocol, &headers) {
+        if let Err(error) = websocket.accept(&mut head, &acceptance) {
             tracing::error!(%error, "a handler gave a header that cannot be sent");
             return Outcome::Refused(http::Response::text(500, "bad response header"));
         }
-        let Ok(user) = self.0.sessions.insert(data) else {
+        let Ok(user) = self.host.sessions.insert(data) else {
             return Outcome::Refused(http::Response::text(503, "too many sessions"));
         };
         entry.user = user;
-        entry.protocol = Protocol::WebSocket(ws::Connection::new(Role::Server));
+        let mut connection = ws::Connection::new(Role::Server);
+        if let Some(agreed) = &deflate {
+            connection = connection.with_deflate();
+            entry.deflate = cx.egress.windows.open(agreed, Role::Server, &compression);
+        }
+        entry.protocol = Protocol::WebSocket(connection);
         entry.advance(Phase::Open, cx.egress.now_ms);
         entry.flags.set_opened(true);
         cx.link(entry).send_raw(&head);
         cx.egress.scratch = head;
-        self.0.call(cx, entry, |handler, shard, session| handler.opened(shard, session));
+        self.host.call(cx, entry, |handler, shard, session| handler.opened(shard, session));
         Outcome::Accepted
     }
 
     fn message(&mut self, cx: &mut Context<'_>, entry: &mut Entry, message: Message) {
         if entry.is_open() {
             cx.shard.counters.messages += 1;
-            self.0.call(cx, entry, |handler, shard, session| {
+            self.host.call(cx, entry, |handler, shard, session| {
                 handler.message(shard, session, message)
             });
+        }
+    }
+
+    /// A message that has to be inflated first; text is checked after that.
+    fn compressed(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        kind: MessageKind,
+        payload: &[u8],
+    ) {
+        if !entry.is_open() {
+            return;
+        }
+        let inflated = cx.egress.inflate(entry.deflate, payload).and_then(|lease| {
+            let is_text = kind == MessageKind::Text;
+            if is_text && ws::utf8::check(&lease).is_err() {
+                return Err(Violation::TextNotUtf8);
+            }
+            Ok(lease)
+        });
+        match inflated {
+            Ok(lease) => self.message(cx, entry, Message::new(kind, lease)),
+            Err(violation) => fail(cx, entry, &violation.into()),
         }
     }
 
@@ -87,7 +127,13 @@ impl<H: Handler> WebSocketRoute<H> {
         event: Event<Lease>,
     ) {
         match event {
-            Event::Message(ws::Message { kind, body: Body::Window { payload, header_at } }) => {
+            Event::Message(ws::Message { kind, body, compressed: true }) => {
+                self.compressed(cx, entry, kind, body.bytes(bytes));
+                bytes.advance(at);
+            }
+            Event::Message(ws::Message {
+                kind, body: Body::Window { payload, header_at }, ..
+            }) => {
                 let rest = bytes.split_off(at);
                 let mut window = std::mem::replace(bytes, rest);
                 let start = header_at.unwrap_or(payload.start);
@@ -96,7 +142,9 @@ impl<H: Handler> WebSocketRoute<H> {
                 let message = Message::with_room(kind, window, payload.start - start);
                 self.message(cx, entry, message);
             }
-            Event::Message(ws::Message { kind, body: Body::Assembled { mut buffer, len } }) => {
+            Event::Message(ws::Message {
+                kind, body: Body::Assembled { mut buffer, len }, ..
+            }) => {
                 buffer.truncate(len);
                 self.message(cx, entry, Message::new(kind, buffer));
                 bytes.advance(at);
@@ -122,7 +170,7 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         request: &Request<'_>,
         websocket: &WebSocketRequest<'_>,
     ) -> Outcome {
-        let answer = self.0.handler.upgrade(cx.shard, request);
+        let answer = self.host.handler.upgrade(cx.shard, request);
         self.decide(cx, entry, answer, websocket)
     }
 
@@ -185,9 +233,14 @@ impl<H: Handler> Route for WebSocketRoute<H> {
             Ok(Some(Event::Message(ws::Message {
                 kind,
                 body: Body::Assembled { mut buffer, len },
+                compressed,
             }))) => {
                 buffer.truncate(len);
-                self.message(cx, entry, Message::new(kind, buffer));
+                if compressed {
+                    self.compressed(cx, entry, kind, &buffer);
+                } else {
+                    self.message(cx, entry, Message::new(kind, buffer));
+                }
             }
             Ok(Some(_)) => unreachable!("only an assembled message can be received straight"),
             Ok(None) => {}
@@ -196,12 +249,12 @@ impl<H: Handler> Route for WebSocketRoute<H> {
     }
 
     fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        self.0.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
+        self.host.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let reason = entry.ending();
-        self.0.last_call(cx, entry, |handler, shard, session| {
+        self.host.last_call(cx, entry, |handler, shard, session| {
             handler.closed(shard, session, reason);
         });
     }

@@ -11,13 +11,14 @@ pub mod listen;
 #[cfg(target_os = "linux")]
 pub mod signals;
 
-use std::hash::{BuildHasher, RandomState};
+use std::io;
 
-/// 8 bytes that nobody can foretell, to seed a generator with; not for keys.
+/// 32 bytes that nobody can foretell, to seed a generator with.
 ///
-/// The standard library keys its hashers with randomness of the system (`getrandom(2)` on Linux),
-/// so one of them, hashing nothing, is a way to it on every system.
-#[must_use]
-pub fn entropy() -> u64 {
-    RandomState::new().hash_one(())
+/// # Errors
+/// The system has none to give.
+pub fn entropy() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
 }

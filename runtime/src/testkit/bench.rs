@@ -31,7 +31,7 @@ const TURNS_MAX: usize = 100_000;
 /// in the turn after it.
 const QUIET_TURNS: usize = 2;
 /// The seed of [`Shard::random`], the same in every test.
-const SEED: u64 = 1;
+const SEED: [u8; 32] = [1; 32];
 
 /// Serves one handler, on every path, to clients in the same thread.
 ///
@@ -121,7 +121,7 @@ impl Bench {
             seed: SEED,
         });
         turn.install(|shard| {
-            (vec![websocket_route(factory(shard), sessions_max)], Paths::default())
+            (vec![websocket_route(factory(shard), sessions_max, None)], Paths::default())
         });
         let listener = net.listen(PORT).expect("the network is new, so the port is free");
         turn.listen(listener, None).expect("the listener is of this network");

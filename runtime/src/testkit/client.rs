@@ -302,10 +302,10 @@ impl fmt::Debug for TestClient {
 fn received(event: Event<Vec<u8>>, input: &[u8]) -> Received {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match event {
-        Event::Message(Message { kind: MessageKind::Text, body }) => {
+        Event::Message(Message { kind: MessageKind::Text, body, .. }) => {
             Received::Text(text(body.bytes(input)))
         }
-        Event::Message(Message { kind: MessageKind::Binary, body }) => {
+        Event::Message(Message { kind: MessageKind::Binary, body, .. }) => {
             Received::Binary(body.bytes(input).to_vec())
         }
         Event::Ping(payload) => Received::Ping(payload.to_vec()),

@@ -1,0 +1,222 @@
+//! The way from a connection to its outbox: frames out of messages, bounds, policies.
+//!
+//! Comes in: what a handler or the protocol wants to send. Goes out: segments in the outbox, and
+//! the connection marked as dirty. Nothing is sent here; the end of the turn does that.
+
+use std::fmt;
+
+use hioload_protocol::ws::frame::{self, Header};
+use hioload_protocol::ws::mask::mask;
+use hioload_protocol::ws::{CloseCode, MessageKind, Opcode, Role};
+
+use super::deflate::{DeflateId, Outgoing};
+use super::entry::{Entry, Phase, Protocol};
+use super::handler::Closed;
+use super::message::Message;
+use super::outbox::{COPIED_BYTES_MAX, Egress, Exhausted};
+use super::session::{Sent, SessionId, WebSocketConn};
+use crate::config::SlowReader;
+
+/// The way from a connection to its outbox.
+pub(crate) struct Link<'a> {
+    pub(crate) shard: u16,
+    pub(crate) entry: &'a mut Entry,
+    pub(crate) egress: &'a mut Egress,
+}
+
+impl fmt::Debug for Link<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}
+
+impl Link<'_> {
+    pub(crate) const fn id(&self) -> SessionId {
+        SessionId { shard: self.shard, key: self.entry.key }
+    }
+
+    /// Queues a frame that backpressure does not concern. Without memory for 139 bytes the
+    /// connection cannot go on: it is closed without a word.
+    pub(crate) fn send_control(&mut self, opcode: Opcode, payload: &[u8]) {
+        let frame = Header::new(true, opcode, self.mask_key(), payload.len() as u64);
+        let mut header = [0; frame::HEADER_BYTES_MAX];
+        let len = frame.encode(&mut header);
+        match self.egress.stage(&mut self.entry.outbox, &header[..len], payload, frame.mask) {
+            Ok(()) => self.mark_dirty(),
+            Err(Exhausted) => self.entry.advance(Phase::Dead, self.egress.now_ms),
+        }
+    }
+
+    /// Queues bytes as they are: a response head, or a raw stream.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        match self.egress.stage(&mut self.entry.outbox, bytes, &[], None) {
+            Ok(()) => self.mark_dirty(),
+            Err(Exhausted) => self.entry.advance(Phase::Dead, self.egress.now_ms),
+        }
+    }
+
+    /// Queues a close frame; `None` answers one that named no code.
+    pub(crate) fn send_close(&mut self, code: Option<CloseCode>, reason: &str) {
+        let mut payload = [0; 125];
+        let len = code.map_or(0, |code| frame::encode_close(code, reason, &mut payload));
+        self.send_control(Opcode::Close, &payload[..len]);
+    }
+
+    pub(crate) fn mark_dirty(&mut self) {
+        if !self.entry.flags.dirty() {
+            self.entry.flags.set_dirty(true);
+            self.egress.dirty.push(self.entry.key.index);
+        }
+    }
+
+    /// Whether `len` more bytes may be queued, by the bounds and the policy.
+    fn admits(&mut self, len: usize) -> bool {
+        let settings = &self.egress.settings;
+        let queued = self.entry.outbox.queued();
+        if queued == 0 {
+            return true;
+        }
+        match settings.slow_reader {
+            SlowReader::Drop if queued > settings.outbox_high_bytes => false,
+            SlowReader::Close if queued > settings.outbox_high_bytes => {
+                self.close(CloseCode::POLICY, "reads too slowly");
+                false
+            }
+            _ => queued + len <= settings.outbox_max_bytes,
+        }
+    }
+
+    fn verdict(&mut self) -> Sent {
+        self.mark_dirty();
+        if self.entry.outbox.queued() > self.egress.settings.outbox_high_bytes {
+            self.entry.flags.set_full(true);
+            Sent::Full
+        } else {
+            Sent::Queued
+        }
+    }
+
+    /// A new key to mask a frame with, if we are the client of this connection (RFC 6455 section
+    /// 5.3): unpredictable, and never used twice.
+    fn mask_key(&mut self) -> Option<[u8; 4]> {
+        match &self.entry.protocol {
+            Protocol::WebSocket(connection) if connection.role() == Role::Client => {
+                Some(self.egress.secrets.bytes())
+            }
+            _ => None,
+        }
+    }
+
+    /// The header of a frame that holds a whole message; a raw connection has none.
+    fn header_of(&mut self, kind: MessageKind, len: usize) -> Option<Header> {
+        let is_websocket = matches!(self.entry.protocol, Protocol::WebSocket(_));
+        is_websocket.then(|| Header::new(true, kind.opcode(), self.mask_key(), len as u64))
+    }
+
+    /// Queues a message compressed, if that was agreed and is worth it; says whether it did.
+    fn compress(&mut self, kind: MessageKind, payload: &[u8]) -> Result<bool, Exhausted> {
+        if self.entry.deflate == DeflateId::NONE {
+            return Ok(false);
+        }
+        let mask = self.mask_key();
+        let message = Outgoing { kind, payload, mask };
+        self.egress.stage_compressed(&mut self.entry.outbox, self.entry.deflate, message)
+    }
+
+    /// Queues a copy of a message.
+    fn stage(&mut self, frame: Option<Header>, payload: &[u8]) -> Result<(), Exhausted> {
+        let mut header = [0; frame::HEADER_BYTES_MAX];
+        let len = frame.map_or(0, |frame| frame.encode(&mut header));
+        let mask = frame.and_then(|frame| frame.mask);
+        self.egress.stage(&mut self.entry.outbox, &header[..len], payload, mask)
+    }
+
+    /// Queues a message that is too large to be copied.
+    fn append(&mut self, frame: Option<Header>, message: Message) -> Result<(), Exhausted> {
+        let mut header = [0; frame::HEADER_BYTES_MAX];
+        let len = frame.map_or(0, |frame| frame.encode(&mut header));
+        let (mut lease, room) = message.into_parts();
+        if let Some(key) = frame.and_then(|frame| frame.mask) {
+            mask(&mut lease[room..], key, 0);
+        }
+        if let Some(unused) = room.checked_sub(len) {
+            // What was the peer's header is ours now: the frame goes back in place.
+            lease.advance(unused);
+            lease[..len].copy_from_slice(&header[..len]);
+        } else {
+            self.egress.stage(&mut self.entry.outbox, &header[..len], &[], None)?;
+            lease.advance(room);
+        }
+        self.egress.append(&mut self.entry.outbox, lease);
+        Ok(())
+    }
+}
+
+impl WebSocketConn for Link<'_> {
+    fn send(&mut self, message: Message) -> Sent {
+        if !self.entry.is_open() || !self.admits(message.len()) {
+            return Sent::Dropped;
+        }
+        match self.compress(message.kind(), &message) {
+            Ok(false) => {}
+            Ok(true) => return self.verdict(),
+            Err(Exhausted) => return Sent::Dropped,
+        }
+        let frame = self.header_of(message.kind(), message.len());
+        let queued = if message.len() <= COPIED_BYTES_MAX {
+            self.stage(frame, &message)
+        } else {
+            self.append(frame, message)
+        };
+        match queued {
+            Ok(()) => self.verdict(),
+            Err(Exhausted) => Sent::Dropped,
+        }
+    }
+
+    fn send_copy(&mut self, kind: MessageKind, payload: &[u8]) -> Sent {
+        if !self.entry.is_open() || !self.admits(payload.len()) {
+            return Sent::Dropped;
+        }
+        match self.compress(kind, payload) {
+            Ok(false) => {}
+            Ok(true) => return self.verdict(),
+            Err(Exhausted) => return Sent::Dropped,
+        }
+        let frame = self.header_of(kind, payload.len());
+        match self.stage(frame, payload) {
+            Ok(()) => self.verdict(),
+            Err(Exhausted) => Sent::Dropped,
+        }
+    }
+
+    fn ping(&mut self, payload: &[u8]) {
+        if self.entry.is_open() && matches!(self.entry.protocol, Protocol::WebSocket(_)) {
+            self.send_control(Opcode::Ping, &payload[..payload.len().min(125)]);
+        }
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        if !self.entry.is_open() {
+            return;
+        }
+        let now_ms = self.egress.now_ms;
+        self.entry.blame(Closed::ByUs(code));
+        if let Protocol::WebSocket(connection) = &mut self.entry.protocol {
+            connection.close_sent();
+            self.entry.advance(Phase::Closing, now_ms);
+            self.send_close(Some(code), reason);
+        } else {
+            self.entry.advance(Phase::Lingering, now_ms);
+            self.mark_dirty();
+        }
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.entry.outbox.queued()
+    }
+
+    fn is_open(&self) -> bool {
+        self.entry.is_open()
+    }
+}
