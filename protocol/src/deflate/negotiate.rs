@@ -32,7 +32,8 @@ impl Direction {
 /// ```
 /// use hioload_protocol::deflate::{Agreement, Direction};
 ///
-/// let agreed = Agreement { server: Direction::NO_CONTEXT, client: Direction::DEFAULT };
+/// let (server, client) = (Direction::NO_CONTEXT, Direction::DEFAULT);
+/// let agreed = Agreement { server, client, names_server_bits: false };
 /// assert_eq!(agreed.to_string(), "permessage-deflate; server_no_context_takeover");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,9 @@ pub struct Agreement {
     pub server: Direction,
     /// What the client sends.
     pub client: Direction,
+    /// Whether the client asked for a window of the server: then the answer names one, also where
+    /// it is the largest (section 7.1.2.1).
+    pub names_server_bits: bool,
 }
 
 impl Agreement {
@@ -72,7 +76,7 @@ impl fmt::Display for Agreement {
         if !self.client.keeps_context {
             f.write_str("; client_no_context_takeover")?;
         }
-        if self.server.window_bits < WINDOW_BITS_MAX {
+        if self.names_server_bits || self.server.window_bits < WINDOW_BITS_MAX {
             write!(f, "; server_max_window_bits={}", self.server.window_bits)?;
         }
         if self.client.window_bits < WINDOW_BITS_MAX {
@@ -139,6 +143,7 @@ impl Policy {
                 keeps_context: self.client.keeps_context && !offer.client_no_context,
                 window_bits: client_bits,
             },
+            names_server_bits: offer.server_bits != Bits::Absent,
         })
     }
 }
@@ -227,6 +232,7 @@ impl Offer {
                 keeps_context: self.client.keeps_context && !answer.client_no_context,
                 window_bits: client_bits,
             },
+            names_server_bits: answer.server_bits != Bits::Absent,
         })
     }
 }
