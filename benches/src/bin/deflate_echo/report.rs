@@ -71,8 +71,8 @@ impl Setting {
         );
         let _ = writeln!(
             text,
-            "{:<24} {:>8} {:>7} {:>5} {:>7} {:>6} {:>8}  {:<19} {}",
-            "server", "msg/s", "us CPU", "busy", "clients", "bytes", "verified", "speed", "CPU"
+            "{:<24} {:>8} {:>7} {:>5} {:>7} {:>6} {:>8}  {:<19} CPU",
+            "server", "msg/s", "us CPU", "busy", "clients", "bytes", "verified", "speed"
         );
         for row in &self.rows {
             let _ = match (&row.samples, base) {
