@@ -111,12 +111,12 @@ fn main() -> ExitCode {
         Err(error) if error.use_stderr() => {
             // The first line is the sentence; what follows is advice on how to get help.
             let text = error.to_string();
-            eprintln!("deflate_echo: {}", text.lines().next().unwrap_or_default());
+            let sentence = text.lines().next().unwrap_or_default();
+            eprintln!("deflate_echo: {}", sentence.trim_start_matches("error: "));
             return ExitCode::from(2);
         }
         Err(help) => {
-            print!("{help}");
-            return ExitCode::SUCCESS;
+            return help.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
         }
     };
     match measure_all(&flags) {
