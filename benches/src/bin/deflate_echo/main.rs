@@ -1,0 +1,271 @@
+//! Compressed echo (permessage-deflate), side by side with other servers.
+//!
+//! All servers run at once on one core and are asked in turn from another, round by round, so that
+//! whatever else the machine does hits all of them; ratios are taken within a round.
+
+mod connection;
+mod documents;
+mod load;
+mod peers;
+mod process;
+mod report;
+mod script;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::load::{Load, Sample};
+use crate::peers::{Built, Checkouts, PEERS, Peer};
+use crate::process::Server;
+use crate::report::{Row, Setting};
+use crate::script::{Mode, Script};
+
+/// How many different documents are sent.
+const DOCUMENTS: usize = 64;
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+const LOAD_AVERAGE: &str = "/proc/loadavg";
+
+/// Measures compressed WebSocket echo on several servers, side by side.
+#[derive(Parser)]
+#[command(name = "deflate_echo", version)]
+struct Flags {
+    /// What is negotiated, one or more
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "MODES",
+        default_value = "no-context,takeover,plain"
+    )]
+    modes: Vec<Mode>,
+    /// Messages under way on every connection, one or more numbers
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS", default_value = "1,16", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    in_flight: Vec<u16>,
+    /// Connections to every server
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    connections: u16,
+    /// Bytes of a message before compression
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1024..=32_768))]
+    bytes: u16,
+    /// Rounds; in each every server has its turn
+    #[arg(long, value_name = "NUMBER", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// How long a server is measured in a round, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    measure: Duration,
+    /// How long a server is asked before that, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    warm_up: Duration,
+    /// Only these servers
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = peer)]
+    peers: Vec<Peer>,
+    /// A clone of uWebSockets with its uSockets [or: $HIOLOAD_UWEBSOCKETS]
+    #[arg(long, value_name = "DIR")]
+    uwebsockets: Option<PathBuf>,
+    /// A clone of lxzan/gws [or: $HIOLOAD_GWS]
+    #[arg(long, value_name = "DIR")]
+    gws: Option<PathBuf>,
+    /// A clone of klauspost/compress, which gws needs [or: $HIOLOAD_GWS_COMPRESS]
+    #[arg(long, value_name = "DIR")]
+    gws_compress: Option<PathBuf>,
+    /// The core of the servers [default: the last but one that may be used]
+    #[arg(long, value_name = "CORE")]
+    server_core: Option<usize>,
+    /// The core of the clients [default: the last that may be used]
+    #[arg(long, value_name = "CORE")]
+    client_core: Option<usize>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("0.01 to 60 is wanted".to_owned()) }
+}
+
+fn peer(name: &str) -> Result<Peer, String> {
+    PEERS.into_iter().find(|peer| peer.name == name).ok_or_else(|| {
+        let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+        format!("the servers are {}", names.join(", "))
+    })
+}
+
+/// The cores of the servers and of the clients.
+#[derive(Clone, Copy)]
+struct Cores {
+    servers: usize,
+    clients: usize,
+}
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) if error.use_stderr() => {
+            // The first line is the sentence; what follows is advice on how to get help.
+            let text = error.to_string();
+            let sentence = text.lines().next().unwrap_or_default();
+            eprintln!("deflate_echo: {}", sentence.trim_start_matches("error: "));
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            return help.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        }
+    };
+    match measure_all(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("deflate_echo: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure_all(flags: &Flags) -> Result<(), String> {
+    let cores = choose_cores(flags)?;
+    let out = build_folder()?;
+    let checkouts = Checkouts {
+        uwebsockets: or_environment(&flags.uwebsockets, "HIOLOAD_UWEBSOCKETS"),
+        gws: or_environment(&flags.gws, "HIOLOAD_GWS"),
+        gws_compress: or_environment(&flags.gws_compress, "HIOLOAD_GWS_COMPRESS"),
+    };
+    let wanted = PEERS.into_iter();
+    let wanted = wanted.filter(|peer| flags.peers.is_empty() || flags.peers.contains(peer));
+    let built: Vec<(Peer, Result<Built, String>)> = wanted
+        .map(|peer| {
+            eprintln!("building {}", peer.name);
+            (peer, peer.build(&out, &checkouts))
+        })
+        .collect();
+    process::pin(cores.clients)?;
+    let head = format!(
+        "{} B of JSON per message, level {}, {} rounds of {:?} after {:?}; servers on core {}, \
+         clients on core {}; congestion control {}; load average at the start {}",
+        flags.bytes,
+        script::LEVEL,
+        flags.rounds,
+        flags.measure,
+        flags.warm_up,
+        cores.servers,
+        cores.clients,
+        read_word(CONGESTION_CONTROL),
+        read_word(LOAD_AVERAGE),
+    );
+    let mut settings = Vec::new();
+    if !flags.json {
+        println!("{head}");
+    }
+    for &mode in &flags.modes {
+        for &in_flight in &flags.in_flight {
+            let setting = measure(flags, cores, &built, mode, usize::from(in_flight));
+            if flags.json {
+                settings.push(setting.json());
+            } else {
+                println!("\n{}", setting.table().trim_end());
+            }
+        }
+    }
+    if flags.json {
+        println!("{{\"about\":{},\"settings\":[{}]}}", report::quoted(&head), settings.join(","));
+    }
+    Ok(())
+}
+
+/// The first word of a file of the kernel.
+fn read_word(file: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+fn choose_cores(flags: &Flags) -> Result<Cores, String> {
+    let allowed = process::cores()?;
+    let [.., last_but_one, last] = allowed[..] else {
+        return Err("two cores are needed, one for the servers and one for the clients".to_owned());
+    };
+    let clients = flags.client_core.unwrap_or(last);
+    let spare = if clients == last_but_one { last } else { last_but_one };
+    let servers = flags.server_core.unwrap_or(spare);
+    if servers == clients || !allowed.contains(&servers) || !allowed.contains(&clients) {
+        return Err(format!("two different cores out of {allowed:?} are needed"));
+    }
+    Ok(Cores { servers, clients })
+}
+
+/// `target/peers`: this program lies in `target/release`.
+fn build_folder() -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    let target = own.parent().and_then(Path::parent).ok_or("this program lies in no folder")?;
+    Ok(target.join("peers"))
+}
+
+fn or_environment(flag: &Option<PathBuf>, variable: &str) -> Option<PathBuf> {
+    flag.clone().or_else(|| env::var_os(variable).map(PathBuf::from))
+}
+
+/// A server that takes part in a setting, and what it did so far.
+struct Contender<'a> {
+    server: Server,
+    load: Load<'a>,
+    samples: Vec<Sample>,
+}
+
+fn measure(
+    flags: &Flags,
+    cores: Cores,
+    built: &[(Peer, Result<Built, String>)],
+    mode: Mode,
+    in_flight: usize,
+) -> Setting {
+    let documents = documents::documents(DOCUMENTS, usize::from(flags.bytes));
+    let script = Script::new(mode, documents);
+    let connections = usize::from(flags.connections);
+    let mut contenders: Vec<Result<Contender<'_>, String>> = built
+        .iter()
+        .map(|(_, built)| {
+            let built = built.as_ref().map_err(Clone::clone)?;
+            built.skip(mode).map_or(Ok(()), Err)?;
+            start(built, cores, &script, connections, in_flight)
+        })
+        .collect();
+    let count = contenders.len();
+    for round in 0..usize::from(flags.rounds) {
+        // Everybody is first once, and follows a different server then.
+        for place in 0..count {
+            let contender = &mut contenders[(round + place) % count];
+            let Ok(running) = contender else { continue };
+            match running.load.round(running.server.id(), flags.warm_up, flags.measure) {
+                Ok(sample) => running.samples.push(sample),
+                Err(problem) => *contender = Err(problem),
+            }
+        }
+    }
+    let rows = contenders.into_iter().zip(built).map(|(contender, (peer, _))| Row {
+        name: peer.name,
+        samples: contender.map(|contender| contender.samples),
+    });
+    Setting { mode, connections, in_flight, rows: rows.collect() }
+}
+
+fn start<'a>(
+    built: &Built,
+    cores: Cores,
+    script: &'a Script,
+    connections: usize,
+    in_flight: usize,
+) -> Result<Contender<'a>, String> {
+    let server = Server::start(
+        |port| built.command(port, script.mode),
+        cores.servers,
+        cores.clients,
+        &built.log(script.mode),
+    )?;
+    let load = Load::open(server.address, script, connections, in_flight)?;
+    Ok(Contender { server, load, samples: Vec::new() })
+}
