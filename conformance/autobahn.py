@@ -12,12 +12,13 @@ archives, checks their SHA-256, converts them to Python 3 (suite/convert.py says
 the result under $HIOLOAD_CACHE (default ~/.cache/hioload).
 
 Exit status: 0 pass; 1 a case FAILED or ended UNCLEAN or with a WRONG CODE, or a planned case has
-no result, or NON-STRICT with --strict, or UNIMPLEMENTED with --require-deflate; 2 usage or setup;
-3 the fuzzer itself raised an exception.
+no result, or the client did not end with status 0, or NON-STRICT with --strict, or UNIMPLEMENTED
+with --require-deflate; 2 usage or setup; 3 the fuzzer itself raised an exception.
 """
 
 import argparse
 import collections
+import contextlib
 import glob
 import json
 import os
@@ -33,7 +34,7 @@ from suite import environment, report
 
 DRIVER = pathlib.Path(__file__).resolve().parent / "suite" / "drive.py"
 PROGRESS_EVERY = 50
-# A client that went away without asking for its reports gets this long before the end.
+# How long the suite outlives a client that went away, and a client the suite.
 CLIENT_GRACE_S = 3
 
 
@@ -41,11 +42,47 @@ def say(text):
     print(f"autobahn: {text}", file=sys.stderr, flush=True)
 
 
-def run(mode, out, target, cases="*", exclude="", timeout_s=3600, command=None, keep=False):
+class Client:
+    """The client under test: started once the suite listens, and ended with it."""
+
+    def __init__(self, argv, log=None, cwd=None):
+        self.argv, self.log, self.cwd = argv, log, cwd
+        self.process = None
+
+    def start(self, url, worker):
+        argv = [word.replace("{url}", url) for word in self.argv]
+        with open(self.log, "w") if self.log else contextlib.nullcontext() as output:
+            self.process = subprocess.Popen(argv, stdout=output, stderr=output, cwd=self.cwd)
+
+        def end_the_suite_too():
+            self.process.wait()
+            try:
+                worker.wait(CLIENT_GRACE_S)
+            except subprocess.TimeoutExpired:
+                worker.terminate()
+
+        threading.Thread(target=end_the_suite_too, daemon=True).start()
+
+    def problem(self):
+        """After the suite has ended: what is wrong with how the client did, or None."""
+        if self.process is None:
+            return "the client was never started"
+        try:
+            status = self.process.wait(CLIENT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return f"the client still ran {CLIENT_GRACE_S} s after the suite had ended"
+        return f"the client ended with status {status}" if status else None
+
+
+def run(mode, out, target, cases="*", exclude="", timeout_s=3600, client=None, keep=False,
+        say=say):
     """Runs the fuzzer to its end. -> verdict so far: PASS means that there are results to read.
 
     mode "server": `target` is the URL of a server under test. mode "client": `target` is the port
-    to listen on, and `command` starts the client under test.
+    to listen on, and `client` is the Client under test, if it is to be started from here; the
+    caller asks for its problem().
     """
     python, tree = environment.prepare(say)
     out = os.path.abspath(out)
@@ -67,20 +104,16 @@ def run(mode, out, target, cases="*", exclude="", timeout_s=3600, command=None, 
     timer.daemon = True
     if timeout_s:
         timer.start()
-    clients = []
     try:
-        tail = _follow(worker, out, began, lambda: _start_client(
-            worker, command and command.replace("{url}", spec["url"]), clients))
+        tail = _follow(worker, out, began, say, lambda: client and client.start(
+            spec["url"], worker))
         status = worker.wait()
-    except KeyboardInterrupt:
+    except BaseException:
         worker.terminate()
         worker.wait()
         raise
     finally:
         timer.cancel()
-    for client in clients:
-        if client.wait():
-            say(f"the client exited with status {client.returncode}")
     if expired.is_set():
         say(f"stopped after {timeout_s} s")
     if status or not os.path.exists(os.path.join(out, "index.json")):
@@ -112,7 +145,7 @@ def _write_spec(mode, out, target, cases, exclude, keep):
     return spec
 
 
-def _follow(worker, out, began, listening):
+def _follow(worker, out, began, say, listening):
     """Copies the fuzzer's output to run.log and reports progress. -> its last lines."""
     tail = collections.deque(maxlen=40)
     started = 0
@@ -126,25 +159,9 @@ def _follow(worker, out, began, listening):
                 if started % PROGRESS_EVERY == 0:
                     say(f"{started} cases started, {time.monotonic() - began:.0f} s")
             elif line.startswith("LISTENING"):
+                say("the fuzzing server listens")
                 listening()
     return tail
-
-
-def _start_client(worker, command, clients):
-    say("the fuzzing server listens")
-    if not command:
-        return
-    client = subprocess.Popen(shlex.split(command))
-    clients.append(client)
-
-    def end_with_the_client():
-        client.wait()
-        try:
-            worker.wait(CLIENT_GRACE_S)
-        except subprocess.TimeoutExpired:
-            worker.terminate()
-
-    threading.Thread(target=end_with_the_client, daemon=True).start()
 
 
 def parse(argv):
@@ -180,15 +197,21 @@ def main():
         if args.mode == "setup":
             environment.prepare(say)
             return report.PASS
+        problem = None
         if args.mode != "report":
             is_server = args.mode == "server"
+            client = None if is_server or not args.run else Client(shlex.split(args.run))
             verdict = run(
                 args.mode, args.out, args.url if is_server else args.port, args.cases,
-                args.exclude, args.timeout, None if is_server else args.run,
-                not is_server and args.keep)
+                args.exclude, args.timeout, client, not is_server and args.keep)
+            problem = client and client.problem()
+            if problem:
+                say(problem)
             if verdict != report.PASS:
                 return verdict
         verdict = report.show(args.out, args.strict, args.require_deflate)
+        if verdict == report.PASS and problem:
+            verdict = report.FAIL
         print("\n" + report.VERDICTS[verdict])
         return verdict
     except (environment.SetupError, OSError) as error:

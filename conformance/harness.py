@@ -35,7 +35,7 @@ def build(*examples):
     print("$ " + " ".join(command), flush=True)
     if subprocess.run(command, cwd=ROOT).returncode:
         raise HarnessError("the examples do not build: see above")
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    target = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target")
     return {name: [str(target / "release" / "examples" / name)] for name in examples}
 
 
@@ -88,32 +88,33 @@ def _wait_until_it_accepts(server, port, argv, log):
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise HarnessError(f"{' '.join(argv)} ended with status {server.returncode} before "
-                               f"it accepted a connection:\n{_tail(log)}")
+                               f"it accepted a connection:\n{tail(log)}")
         try:
             socket.create_connection((HOST, port), timeout=1).close()
             return
         except OSError:
             time.sleep(POLL_S)
     raise HarnessError(f"{' '.join(argv)} accepted no connection on {HOST}:{port} within "
-                       f"{START_TIMEOUT_S} s:\n{_tail(log)}")
+                       f"{START_TIMEOUT_S} s:\n{tail(log)}")
 
 
 def _stop(server, argv, log, ends_with):
     if server.poll() is not None:
         raise HarnessError(f"{' '.join(argv)} ended with status {server.returncode} while it was "
-                           f"tested:\n{_tail(log)}")
+                           f"tested:\n{tail(log)}")
     server.send_signal(signal.SIGTERM)
     try:
         status = server.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise HarnessError(f"{' '.join(argv)} still ran {STOP_TIMEOUT_S} s after SIGTERM:\n"
-                           f"{_tail(log)}") from None
+                           f"{tail(log)}") from None
     if status not in ends_with:
         raise HarnessError(f"{' '.join(argv)} ended with status {status} on SIGTERM, wanted "
-                           f"{' or '.join(map(str, ends_with))}:\n{_tail(log)}")
+                           f"{' or '.join(map(str, ends_with))}:\n{tail(log)}")
 
 
-def _tail(log):
+def tail(log):
+    """The last lines of what a program printed."""
     lines = log.read_text(errors="replace").splitlines()
     return "\n".join("    " + line for line in lines[-20:]) or "    (it printed nothing)"
 

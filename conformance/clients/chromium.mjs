@@ -1,9 +1,9 @@
 // Headless Chromium against a running echo server.
 //
-// What comes in: the URL, the port of a page whose origin the server allows, and the browser's
-// program. What goes out: one line per check, `ok NAME` or `not ok NAME: why`, then `1..N`;
-// status 1 when a check failed. The page posts its results, so nothing has to talk to the
-// browser.
+// What comes in: the URL, the port of a page whose origin the server allows, the browser's
+// program, and what the server's key `compression` says. What goes out: one line per check,
+// `ok NAME` or `not ok NAME: why`, then `1..N`; status 1 when a check failed. The page posts its
+// results, so nothing has to talk to the browser.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,8 +13,12 @@ import os from "node:os";
 import path from "node:path";
 
 const PAGE_TIMEOUT_MS = 60_000;
-const CHECKS = 5; // four from the allowed page, one from the foreign one
-const [url, allowedPort, program] = process.argv.slice(2);
+const [url, allowedPort, program, compression] = process.argv.slice(2);
+// [port, query]; and how many checks those pages make: four from the allowed page and one from
+// the foreign one, or three about compression.
+const [visits, CHECKS] = compression === "off" ?
+  [[[Number(allowedPort), ""], [0, "&foreign"]], 5] :
+  [[[Number(allowedPort), `&compression=${compression}`]], 3];
 const page = fs.readFileSync(new URL("page.html", import.meta.url));
 
 // Serves the page on `port` and resolves `results` with what the page posts.
@@ -88,7 +92,7 @@ function remove(profile) {
 
 let printed = 0;
 let failures = 0;
-for (const [port, query] of [[Number(allowedPort), ""], [0, "&foreign"]]) {
+for (const [port, query] of visits) {
   try {
     for (const { name, why } of await visit(await serve(port), query)) {
       printed += 1;
@@ -97,7 +101,7 @@ for (const [port, query] of [[Number(allowedPort), ""], [0, "&foreign"]]) {
     }
   } catch (error) {
     failures += 1;
-    console.log(`not ok page${query ? " of a foreign origin" : ""}: ${error.message}`);
+    console.log(`not ok page${query}: ${error.message}`);
   }
 }
 console.log(`1..${CHECKS}`);

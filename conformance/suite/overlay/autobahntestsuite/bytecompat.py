@@ -1,5 +1,6 @@
 """Where the byte-per-character text of the cases meets the bytes of autobahn."""
 import binascii as _binascii
+import zlib as _zlib
 
 from autobahn.twisted import websocket as _ws
 from autobahn.twisted.websocket import (  # noqa: F401: the fuzzer imports them from here
@@ -71,6 +72,15 @@ def _outgoing(name):
 
 class Boundary(object):
     """Turns what the cases send into bytes, and what they receive back into text."""
+
+    def dataReceived(self, data):
+        try:
+            super(Boundary, self).dataReceived(data)
+        except _zlib.error as error:
+            # the peer's fault, not the fuzzer's; the connection ends as with any exception
+            if self.runCase:
+                self.runCase.result = "What the peer compressed cannot be inflated: %s" % error
+            self.transport.abortConnection()
 
     def _onMessage(self, payload, isBinary):
         super(Boundary, self)._onMessage(to_text(payload), isBinary)
