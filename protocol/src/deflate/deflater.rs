@@ -33,7 +33,7 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// Allocates its window and tables (about 300 KiB for 15 bits), and never again.
+    /// Allocates its windows and tables ([`bytes`](Self::bytes)), and never again.
     ///
     /// # Panics
     /// If `level` is not 1 to 9 or `window_bits` is not 9 to 15.
@@ -44,14 +44,22 @@ impl Deflater {
         Self { stream: Deflate::new(level.into(), false, window_bits), used: false }
     }
 
+    /// What one for this window takes at the most, in bytes: the window twice, as much again to
+    /// find repetitions in it, and 244 KiB of tables and buffers.
+    #[must_use]
+    pub const fn bytes(window_bits: u8) -> usize {
+        (4 << window_bits) + 244 * 1024
+    }
+
     /// Room that is always enough for a message of `len` bytes.
     #[must_use]
     pub const fn bound(len: usize) -> usize {
-        // Blocks without compression have 5 bytes for up to 16 KiB; a flush has 6 at the most.
-        len + (len >> 11) + 64
+        // Level 1 writes every byte above 143 in 9 bits. A block of 16,383 bytes or more has a
+        // header and an end of 10 bits; a flush has 6 bytes at the most.
+        len + len / 8 + len / 8_192 + 64
     }
 
-    /// Compresses one message that is not empty to the front of `out` (RFC 7692 section 7.2.1),
+    /// Compresses one message to the front of `out` (RFC 7692 section 7.2.1),
     /// and answers how long the payload is.
     ///
     /// `keeps_context`: whether the window is kept for the next message.
@@ -67,6 +75,9 @@ impl Deflater {
     ) -> Result<usize, NoRoom> {
         if !keeps_context {
             self.reset();
+        }
+        if message.is_empty() {
+            return super::empty(out);
         }
         self.used = true;
         let (read, written) = (self.stream.total_in(), self.stream.total_out());

@@ -37,6 +37,14 @@ pub const DEFLATE_BITS_MIN: u8 = 9;
 #[cfg(feature = "deflate")]
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
+/// The payload of a message without bytes: the header of an empty block without compression (RFC
+/// 7692 section 7.2.3.6).
+#[cfg(feature = "deflate")]
+fn empty(out: &mut [u8]) -> Result<usize, NoRoom> {
+    *out.first_mut().ok_or(NoRoom)? = 0;
+    Ok(1)
+}
+
 /// No payload was compressed: it does not fit the room that it was given.
 #[cfg(feature = "deflate")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

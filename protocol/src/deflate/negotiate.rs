@@ -24,6 +24,13 @@ impl Direction {
 
     /// No window is kept; within a message it may reach 32 KiB back.
     pub const NO_CONTEXT: Self = Self { keeps_context: false, window_bits: WINDOW_BITS_MAX };
+
+    /// Whether we can compress for this window. A server may ask a client for one of 8 bits (RFC
+    /// 7692 section 7.1.2.2); all that the client sends then is not compressed.
+    #[must_use]
+    pub const fn can_compress(self) -> bool {
+        self.window_bits >= DEFLATE_BITS_MIN
+    }
 }
 
 /// What both sides agreed on.

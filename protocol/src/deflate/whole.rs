@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Deflater, NoRoom, WINDOW_BITS_MAX};
+use super::{Deflater, NoRoom};
 
 /// Compresses messages that refer to no other one. One of them serves all connections of a shard,
 /// whatever windows they agreed on.
@@ -19,7 +19,25 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Allocates what it needs for the usual window; for another one when it is first asked for.
+    /// What one takes at the most for the usual window, in bytes.
+    #[cfg(feature = "libdeflate")]
+    pub const BYTES: usize = 656 * 1024; // the C library's part is 652.6 KiB from level 2 on
+    /// What one takes at the most for the usual window, in bytes.
+    #[cfg(not(feature = "libdeflate"))]
+    pub const BYTES: usize = Deflater::bytes(super::WINDOW_BITS_MAX) + 1_024;
+
+    /// What one takes if somebody asked for each of the windows that there are, in bytes.
+    pub const BYTES_MAX: usize = {
+        let (mut bytes, mut bits) = (Self::BYTES, super::DEFLATE_BITS_MIN);
+        while bits < super::WINDOW_BITS_MAX {
+            bytes += Deflater::bytes(bits);
+            bits += 1;
+        }
+        bytes
+    };
+
+    /// Allocates what it needs for the usual window ([`BYTES`](Self::BYTES)), or without the
+    /// feature `libdeflate` when that is first asked for, as for every other window.
     ///
     /// # Panics
     /// If `level` is not 1 to 9.
@@ -36,7 +54,7 @@ impl Whole {
         }
     }
 
-    /// Compresses one message that is not empty to the front of `out`, for a receiver whose window
+    /// Compresses one message to the front of `out`, for a receiver whose window
     /// has `window_bits` (9 to 15), and answers how long the payload is.
     ///
     /// # Errors
@@ -51,9 +69,12 @@ impl Whole {
         window_bits: u8,
         out: &mut [u8],
     ) -> Result<usize, NoRoom> {
+        if message.is_empty() {
+            return super::empty(out);
+        }
         #[cfg(feature = "libdeflate")]
         // No reference is longer than the message, so a short one fits every window.
-        if window_bits == WINDOW_BITS_MAX || message.len() <= 1 << window_bits {
+        if window_bits == super::WINDOW_BITS_MAX || message.len() <= 1 << window_bits {
             let (last, room) = out.split_last_mut().ok_or(NoRoom)?;
             let len = self.fast.deflate_compress(message, room).map_err(|_| NoRoom)?;
             *room.get_mut(len).unwrap_or(last) = 0;

@@ -22,7 +22,7 @@ impl From<Violation> for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Violation {
     /// Section 5.2: RSV1, RSV2 and RSV3 are 0 unless an extension gave them a meaning.
-    #[error("a reserved bit of the frame header is set, but no extension was negotiated")]
+    #[error("a reserved bit of the frame header is set, but no extension gave it a meaning")]
     ReservedBits,
     /// Section 5.2: opcodes 3 to 7 and 11 to 15 are reserved.
     #[error("the opcode of the frame is reserved")]
@@ -72,10 +72,11 @@ pub enum Violation {
     /// [`Limits::message_age_ms_max`](super::Limits::message_age_ms_max).
     #[error("the message took longer to arrive than the limit")]
     MessageTooOld,
-    /// [`Limits::overhead_budget_bytes`](super::Limits::overhead_budget_bytes).
-    #[error("too many control frames and fragments for the data they came with")]
+    /// [`Limits::overhead_budget_bytes`](super::Limits::overhead_budget_bytes); or a compressed
+    /// message of little more than ends of blocks.
+    #[error("too many control frames, fragments or final blocks for the data they came with")]
     OverheadExhausted,
-    /// RFC 7692 section 7.2.2: the payload of a compressed message is DEFLATE.
+    /// RFC 7692 section 7.2.2: the payload of a compressed message is DEFLATE, and all of it.
     #[error("the compressed message cannot be decompressed")]
     NotDeflate,
     /// Not the peer's doing: [`Memory`](super::Memory) refused what this message needs.

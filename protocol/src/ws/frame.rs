@@ -124,8 +124,8 @@ pub(super) struct Receiver {
     pub(super) deflate: bool,
 }
 
-/// [`Header::decode`], and if `receiver` is given also what that side must refuse. The checks are in the order of the bytes, so that a header gives the
-/// same violation however it was cut.
+/// [`Header::decode`], and if `receiver` is given also what that side must refuse. The checks are
+/// in the order of the bytes, so that a header gives the same violation however it was cut.
 #[inline]
 pub(super) fn decode(
     bytes: &[u8],

@@ -4,9 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most payload bytes of one message, all its fragments together. Checked when a frame
-    /// header is read, before any memory is taken; of a compressed message also while it is
-    /// inflated. Default 1 MiB, which is also the most memory
-    /// that one connection can hold (beside 125 bytes of a control frame that was cut).
+    /// header is read, before any memory is taken. Of a compressed message it is what comes out,
+    /// checked while it comes; what arrives may have
+    /// [`compressed_bytes_max`](Self::compressed_bytes_max). Default 1 MiB, which is also the most
+    /// memory that one connection can hold (beside 125 bytes of a control frame that was cut),
+    /// unless it has agreed on compression: then it is both together while a message is inflated.
     pub message_bytes_max: usize,
     /// The most frames of one fragmented message. Default 65,536: more than any honest sender
     /// needs, and a bound on the work that one message can cause.

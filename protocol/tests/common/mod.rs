@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
 pub mod model;
+pub mod puff;
 
 use hioload_protocol::ws::frame::{HEADER_BYTES_MAX, Header};
 use hioload_protocol::ws::mask::mask;
@@ -18,6 +19,8 @@ pub const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 pub enum Seen {
     Text(String),
     Binary(Vec<u8>),
+    /// A message as it came; text if `true`.
+    Compressed(bool, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
@@ -75,6 +78,13 @@ impl Peer {
     pub fn with_limits(role: Role, limits: Limits) -> Self {
         let connection = Connection::new(role);
         Self { connection, limits, memory: TestMemory::default(), now_ms: 0 }
+    }
+
+    /// One whose handshake agreed on permessage-deflate.
+    pub fn with_deflate(role: Role) -> Self {
+        let mut peer = Self::new(role);
+        peer.connection = peer.connection.with_deflate();
+        peer
     }
 
     /// Reads all of `input`, and checks what holds for every read.
@@ -154,6 +164,7 @@ fn seen_of<B: AsRef<[u8]>>(event: Result<Option<Event<B>>, Error>, input: &[u8])
         Ok(Some(Event::Message(message))) => {
             let payload = message.body.bytes(input).to_vec();
             match message.kind {
+                kind if message.compressed => Seen::Compressed(kind == MessageKind::Text, payload),
                 MessageKind::Text => {
                     Seen::Text(String::from_utf8(payload).expect("text was checked"))
                 }
