@@ -49,8 +49,8 @@ pub struct Agreement {
     pub server: Direction,
     /// What the client sends.
     pub client: Direction,
-    /// Whether the client asked for a window of the server: then the answer names one, also where
-    /// it is the largest (section 7.1.2.1).
+    /// Whether the answer names the window of the server: where it is not the largest, and where
+    /// the client asked for one (section 7.1.2.1).
     pub names_server_bits: bool,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for Agreement {
         if !self.client.keeps_context {
             f.write_str("; client_no_context_takeover")?;
         }
-        if self.names_server_bits || self.server.window_bits < WINDOW_BITS_MAX {
+        if self.names_server_bits {
             write!(f, "; server_max_window_bits={}", self.server.window_bits)?;
         }
         if self.client.window_bits < WINDOW_BITS_MAX {
@@ -150,7 +150,7 @@ impl Policy {
                 keeps_context: self.client.keeps_context && !offer.client_no_context,
                 window_bits: client_bits,
             },
-            names_server_bits: offer.server_bits != Bits::Absent,
+            names_server_bits: offer.server_bits != Bits::Absent || server_bits < WINDOW_BITS_MAX,
         })
     }
 }
