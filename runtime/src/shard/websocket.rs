@@ -17,7 +17,7 @@ use super::route::{Context, Host, Outcome, Route, fail_with, linger};
 const DIRECT_BYTES_MIN: usize = 32 * 1024;
 
 /// A WebSocket route.
-pub(crate) struct WebSocketRoute<H: Handler>(Host<H, H::Session>);
+pub(crate) struct WebSocketRoute<H: Handler>(pub(super) Host<H, H::Session>);
 
 impl<H: Handler> WebSocketRoute<H> {
     pub(crate) fn new(handler: H, sessions_max: usize) -> Self {

@@ -1,0 +1,8 @@
+//! Connections to other servers over real sockets, on every reactor: to our own server, and to a
+//! peer that says exactly what a test wants.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic wherever it is")]
+#![allow(unreachable_pub, reason = "the modules of a test have no outside")]
+
+mod echo;
+mod support;
