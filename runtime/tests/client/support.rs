@@ -2,15 +2,17 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use hioload::config::{Config, ListenAddress, ReactorChoice, ShardCount};
 use hioload::ws::{Client, Connect, ConnectError, Connector};
-use hioload::{Handler, Message, Request, Running, Server, Session, Shard, Upgrade};
+use hioload::{Handler, Message, Request, Running, Server, Session, Shard, ShardStats, Upgrade};
+
+use crate::peer::{Line, Peer};
 
 /// Longer than anything here takes, also on a busy machine: a test that reaches it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +41,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 /// Polls a future once.
-pub(crate) fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -112,4 +114,37 @@ pub(crate) fn address(server: &Running) -> SocketAddr {
         [ListenAddress::Tcp(address), ..] => *address,
         other => panic!("{other:?} is no TCP address"),
     }
+}
+
+/// What the shard of a connector has counted by now.
+pub(crate) fn stats(connector: &Connector) -> ShardStats {
+    let (sender, answer) = mpsc::channel();
+    let look = move |shard: &mut Shard| sender.send(shard.stats()).unwrap();
+    connector.handle().run(look).unwrap();
+    answer.recv_timeout(PATIENCE).expect("the shard lives")
+}
+
+/// Begins to open, and answers with the future that goes on.
+pub(crate) fn opening(
+    connector: &Connector,
+    connect: Connect,
+) -> Pin<Box<dyn Future<Output = Result<Client, ConnectError>> + Send>> {
+    let mut opening = Box::pin(connector.open(connect));
+    assert!(poll_once(opening.as_mut()).is_pending(), "nobody has answered yet");
+    opening
+}
+
+/// A handle and the other end of its connection.
+pub(crate) fn pair(connector: &Connector) -> (Client, Line) {
+    pair_with(connector, |connect| connect)
+}
+
+pub(crate) fn pair_with(
+    connector: &Connector,
+    describe: impl FnOnce(Connect) -> Connect,
+) -> (Client, Line) {
+    let peer = Peer::listen();
+    let opening = opening(connector, describe(Connect::to(peer.url())));
+    let line = peer.open();
+    (wait(opening).expect("it opens"), line)
 }
