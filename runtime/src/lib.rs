@@ -40,6 +40,8 @@ pub mod shard;
 pub mod sys;
 pub mod testkit;
 mod time;
+#[path = "client/mod.rs"]
+pub mod ws;
 
 pub use config::Compression;
 pub use hioload_pools as pools;

@@ -1,11 +1,12 @@
 //! How the messages of a route are compressed.
 
-use hioload_protocol::deflate::{Direction, Policy};
+use hioload_protocol::deflate::{Direction, Offer, Policy};
 
 use super::CompressionMode;
 use super::sections::WebSocketConfig;
 
-/// How a route compresses (permessage-deflate, RFC 7692), with peers that offer it.
+/// How a route, or a connection to another server, compresses (permessage-deflate, RFC 7692), if
+/// the peer does so too.
 ///
 /// What it costs is memory for windows. [`shared_window`](Self::shared_window) is a good choice for
 /// many connections, [`dedicated_window`](Self::dedicated_window) for few that send much of the
@@ -89,14 +90,25 @@ impl Compression {
 
     /// What a server with this setting agrees to.
     pub(crate) fn policy(&self) -> Option<Policy> {
-        let kept = Direction { keeps_context: true, window_bits: self.window_bits };
-        let (server, client) = match self.mode {
-            CompressionMode::Off => return None,
-            CompressionMode::NoContext => (Direction::NO_CONTEXT, Direction::NO_CONTEXT),
-            CompressionMode::SharedWindow => (Direction::NO_CONTEXT, kept),
-            CompressionMode::DedicatedWindow => (kept, kept),
-        };
+        let (server, client) = self.directions()?;
         Some(Policy { server, client })
+    }
+
+    /// What a client with this setting offers.
+    pub(crate) fn offer(&self) -> Option<Offer> {
+        let (client, server) = self.directions()?;
+        Some(Offer { server, client })
+    }
+
+    /// At most what is kept of what we send, and of what we receive.
+    fn directions(&self) -> Option<(Direction, Direction)> {
+        let kept = Direction { keeps_context: true, window_bits: self.window_bits };
+        match self.mode {
+            CompressionMode::Off => None,
+            CompressionMode::NoContext => Some((Direction::NO_CONTEXT, Direction::NO_CONTEXT)),
+            CompressionMode::SharedWindow => Some((Direction::NO_CONTEXT, kept)),
+            CompressionMode::DedicatedWindow => Some((kept, kept)),
+        }
     }
 }
 

@@ -244,6 +244,46 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
     Ok(Running { report, handles, threads, drain, bound, ends })
 }
 
+/// Starts one shard that listens to nobody, for connections to other servers.
+pub(crate) fn start_lone(
+    mut config: Config,
+) -> Result<(ShardHandle, JoinHandle<Result<(), String>>), StartError> {
+    config.check()?;
+    // One of several such shards on whatever CPU is free.
+    config.server.pin = false;
+    let (sender, letters) = mailbox::channel(MAILBOX_LETTERS);
+    let system = |what| move |source| StartError::System { what, source };
+    let order = Order {
+        place: ShardPlace { shard: 0, cpu: 0, node: None },
+        config,
+        listeners: Vec::new(),
+        websockets: Vec::new(),
+        plain: Vec::new(),
+        raw: Vec::new(),
+        letters,
+        seed: entropy().map_err(system("the system has no randomness"))?,
+    };
+    let (ready, readies) = mpsc::channel();
+    let (started, starteds) = mpsc::channel();
+    let (starter, go) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("hioload-client".to_owned())
+        .spawn(move || shard_thread(order, ready, &go, started))
+        .map_err(system("cannot start a thread"))?;
+    let word = match collect(&readies, 1).map(|mut words| words.pop()) {
+        Ok(Some(word)) => word,
+        Ok(None) => return Err(end_all(vec![thread], None)),
+        Err(failed) => return Err(end_all(vec![thread], failed)),
+    };
+    let handle = ShardHandle::new(0, sender, word.waker);
+    // A thread that is gone says why when it is joined.
+    let _ = starter.send(Arc::new([handle.clone()]));
+    match collect(&starteds, 1) {
+        Ok(_) => Ok((handle, thread)),
+        Err(failed) => Err(end_all(vec![thread], failed)),
+    }
+}
+
 type Listeners = Vec<(Listener, Option<usize>)>;
 
 /// Opens every address once per shard: the HTTP listeners first, then the raw ones with the

@@ -12,4 +12,5 @@ mod report;
 pub use builder::{Server, ServerBuilder};
 pub use error::StartError;
 pub use launch::Running;
+pub(crate) use launch::start_lone;
 pub use report::{Report, ShardReport};

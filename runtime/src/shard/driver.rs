@@ -58,12 +58,14 @@ impl<R: Reactor> Driver<R> {
             Event::Ended => self.ended(entry),
             Event::SendBlocked(bytes) => self.blocked(entry, bytes),
             Event::Sent { bytes, done } => self.progressed(entry, bytes, done),
+            Event::Connected => self.guarded(entry, |driver, entry| driver.connected(entry)),
             Event::Failed(error) => {
                 tracing::debug!(%error, "a connection broke");
+                entry.broke(error);
                 entry.advance(Phase::Dead, self.egress.now_ms);
             }
-            Event::Accepted(_) | Event::AcceptFailed(_) | Event::Connected | Event::Closed => {
-                unreachable!("the loop takes these itself, and the shard connects nowhere")
+            Event::Accepted(_) | Event::AcceptFailed(_) | Event::Closed => {
+                unreachable!("the loop takes these itself")
             }
         }
         self.settle(entry);
@@ -111,7 +113,9 @@ impl<R: Reactor> Driver<R> {
                 })
             });
         }
-        let done = entry.flags.ended() && entry.flags.shut() && !entry.flags.doubtful();
+        // A client leaves it to the server to be the first to close (RFC 6455 section 7.1.1).
+        let finished = entry.flags.shut() || entry.flags.client();
+        let done = entry.flags.ended() && finished && !entry.flags.doubtful();
         if entry.phase == Phase::Lingering && done && entry.outbox.queued() == 0 {
             entry.advance(Phase::Dead, self.egress.now_ms);
         }
@@ -122,12 +126,19 @@ impl<R: Reactor> Driver<R> {
             self.egress.late_pongs.remove(&entry.key.index);
             self.wheel.cancel(entry.key.index);
             self.wire(entry).close();
+            if entry.flags.client() {
+                self.dial_over(entry);
+            }
+        }
+        if entry.phase > Phase::Open {
+            entry.flags.set_paused(false);
         }
         if entry.phase == Phase::Lingering {
             // What comes is discarded: the peer must get to its FIN.
             entry.flags.set_held_back(false);
         }
-        if entry.phase == Phase::Deciding && entry.receiving == Receiving::Pool {
+        let waits = entry.phase == Phase::Deciding || entry.flags.paused();
+        if waits && entry.receiving == Receiving::Pool {
             entry.receiving = Receiving::Paused;
             self.wire(entry).receive(Receive::Paused);
         }
@@ -152,6 +163,7 @@ impl<R: Reactor> Driver<R> {
     /// Its timer fired: does what is due by now.
     pub(super) fn expire(&mut self, entry: &mut Entry) {
         let now_ms = self.egress.now_ms;
+        entry.wait_on(now_ms);
         match timers::due(entry, &self.egress.settings, now_ms) {
             Due::Nothing => {}
             Due::Handshake => {
@@ -169,11 +181,13 @@ impl<R: Reactor> Driver<R> {
             }
             Due::Idle => {
                 self.shard.counters.timeouts += 1;
+                entry.flags.set_timed_out(true);
                 self.context().link(entry).close(CloseCode::GOING_AWAY, "idle timeout");
             }
             Due::MessageAge => fail_with(&mut self.context(), entry, CloseCode::POLICY),
             Due::Stalled => {
                 self.shard.counters.timeouts += 1;
+                entry.flags.set_timed_out(true);
                 entry.blame(Closed::ByUs(CloseCode::POLICY));
                 entry.advance(Phase::Dead, now_ms);
             }
@@ -186,7 +200,9 @@ impl<R: Reactor> Driver<R> {
     /// Ends a connection of any phase from our side; a second time it does nothing.
     pub(super) fn close(&mut self, entry: &mut Entry, code: CloseCode) {
         match entry.phase {
-            Phase::Head | Phase::Deciding => entry.advance(Phase::Dead, self.egress.now_ms),
+            Phase::Dialing | Phase::Head | Phase::Deciding => {
+                entry.advance(Phase::Dead, self.egress.now_ms)
+            }
             Phase::Open => self.context().link(entry).close(code, ""),
             Phase::Closing | Phase::Lingering | Phase::Dead => {}
         }
@@ -252,7 +268,8 @@ impl<R: Reactor> Driver<R> {
                 self.unsure.push(entry.key);
             }
         }
-        if entry.phase == Phase::Lingering && !entry.flags.shut() {
+        let is_last = !entry.flags.client() || entry.flags.ended();
+        if entry.phase == Phase::Lingering && is_last && !entry.flags.shut() {
             entry.flags.set_shut(true);
             entry.since_ms = self.egress.now_ms;
             self.wire(entry).shutdown();
@@ -269,7 +286,7 @@ impl<R: Reactor> Driver<R> {
     }
 
     /// After something that a handler or the policy may have answered by closing.
-    fn settle_and_arm(&mut self, entry: &mut Entry) {
+    pub(super) fn settle_and_arm(&mut self, entry: &mut Entry) {
         self.settle(entry);
         if entry.phase > Phase::Open {
             self.arm(entry);
@@ -322,14 +339,16 @@ impl<R: Reactor> Driver<R> {
     }
 
     /// Runs what may call a handler: a panic costs this session, and nobody else.
-    fn guarded(&mut self, entry: &mut Entry, run: impl FnOnce(&mut Self, &mut Entry)) {
+    pub(super) fn guarded(&mut self, entry: &mut Entry, run: impl FnOnce(&mut Self, &mut Entry)) {
         let caught = catch_unwind(AssertUnwindSafe(|| run(self, entry)));
         if caught.is_ok() {
             return;
         }
         self.shard.counters.panics += 1;
         tracing::error!(session = entry.key.to_u64(), "a handler panicked: its session ends");
-        if entry.phase <= Phase::Deciding {
+        if entry.phase == Phase::Dialing {
+            entry.advance(Phase::Dead, self.egress.now_ms);
+        } else if entry.phase <= Phase::Deciding {
             let response = Response::text(500, "the handler of this path failed");
             handshake::refuse(&mut self.context(), entry, &response, false);
         } else {
@@ -342,7 +361,7 @@ impl<R: Reactor> Driver<R> {
         entry.flags.set_pinged(false);
     }
 
-    fn received(&mut self, entry: &mut Entry, bytes: Lease) {
+    pub(super) fn received(&mut self, entry: &mut Entry, bytes: Lease) {
         match entry.phase {
             Phase::Open | Phase::Closing => {
                 self.call(entry, |route, cx, entry| route.received(cx, entry, bytes))
@@ -352,6 +371,7 @@ impl<R: Reactor> Driver<R> {
                 let mut cx = Context { shard, egress };
                 handshake::received(&mut cx, routes, paths, entry, bytes);
             }
+            Phase::Dialing => self.answered(entry, bytes),
             Phase::Deciding => {
                 handshake::received_behind_head(&mut self.context(), entry, &bytes);
             }
@@ -390,7 +410,13 @@ impl<R: Reactor> Driver<R> {
     fn hold_back(&mut self, entry: &mut Entry) {
         let settings = &self.egress.settings;
         let above = entry.outbox.queued() > settings.outbox_high_bytes;
-        if above && settings.slow_reader == SlowReader::Pause && entry.is_open() {
+        // A client that stopped reading until the server reads, while that waits for the client to
+        // read, would wait for ever: its own sender waits instead.
+        if above
+            && !entry.flags.client()
+            && settings.slow_reader == SlowReader::Pause
+            && entry.is_open()
+        {
             entry.flags.set_held_back(true);
             if entry.receiving == Receiving::Pool {
                 entry.receiving = Receiving::Paused;

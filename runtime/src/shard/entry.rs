@@ -5,6 +5,7 @@ use hioload_protocol::http::HeadScanner;
 use hioload_protocol::ws;
 
 use super::deflate::DeflateId;
+use super::dialing::Dialing;
 use super::handler::Closed;
 use super::outbox::Outbox;
 use crate::reactor::Socket;
@@ -26,6 +27,8 @@ pub(crate) struct Handshake {
 pub(crate) enum Protocol {
     /// The HTTP head that may become an upgrade.
     Handshake(Handshake),
+    /// A connection that we make, up to the 101.
+    Dialing(Box<Dialing>),
     /// RFC 6455.
     WebSocket(ws::Connection<Lease>),
     /// None: bytes go to the handler as they come.
@@ -35,6 +38,8 @@ pub(crate) enum Protocol {
 /// Where a connection is in its life. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    /// Ours: being connected, or waiting for the 101.
+    Dialing,
     /// Waiting for the end of the HTTP head.
     Head,
     /// The handler answers the upgrade later.
@@ -127,7 +132,13 @@ flags! {
     /// The reactor was told to close.
     released / set_released: 10,
     /// Subscribed to a topic, or was once.
-    subscribed / set_subscribed: 11,
+    subscribed / set_subscribed: 14,
+    /// We opened this connection.
+    client / set_client: 11,
+    /// Receiving is paused because the handler wants no more for now.
+    paused / set_paused: 12,
+    /// It ends because the peer was silent, or did not read.
+    timed_out / set_timed_out: 13,
 }
 
 impl Entry {
@@ -178,14 +189,15 @@ impl Entry {
     pub(crate) fn is_mid_message(&self) -> bool {
         match &self.protocol {
             Protocol::WebSocket(connection) => connection.is_mid_message(),
-            Protocol::Handshake(_) | Protocol::Raw => false,
+            Protocol::Handshake(_) | Protocol::Dialing(_) | Protocol::Raw => false,
         }
     }
 
     /// Whether what the peer sends is received at all.
     pub(crate) fn wants_bytes(&self) -> bool {
         let waits = matches!(self.phase, Phase::Deciding | Phase::Dead);
-        !waits && !self.flags.ended() && !self.flags.held_back()
+        let unread = self.flags.held_back() || self.flags.paused();
+        !waits && !unread && !self.flags.ended()
     }
 
     /// Whether the user may still send on it.

@@ -13,6 +13,7 @@ use hioload_protocol::http::{Head, Refusal, Response};
 
 use super::Shard;
 use super::entry::{Entry, Handshake, Phase, Protocol};
+use super::outbox::Egress;
 use super::request::Request;
 use super::route::{Context, Outcome, Route, linger};
 use super::session::SessionId;
@@ -97,7 +98,8 @@ pub(crate) fn received(
     entry: &mut Entry,
     bytes: Lease,
 ) {
-    match collect(cx, entry, bytes) {
+    let Protocol::Handshake(handshake) = &mut entry.protocol else { return };
+    match collect(cx.egress, handshake, bytes) {
         Collected::Whole { bytes, end } => answer(cx, routes, paths, entry, bytes, end),
         Collected::Partly => {}
         Collected::Refused(refusal) => reject(cx, entry, &refusal),
@@ -109,7 +111,7 @@ pub(crate) fn received(
 /// long they are kept, and a buffer of the reactor how many they are.
 pub(crate) fn received_behind_head(cx: &mut Context<'_>, entry: &mut Entry, bytes: &[u8]) {
     let Protocol::Handshake(handshake) = &mut entry.protocol else { return };
-    if !hold(cx, handshake, bytes) {
+    if !hold(cx.egress, handshake, bytes) {
         entry.advance(Phase::Dead, cx.egress.now_ms);
     }
 }
@@ -137,7 +139,8 @@ pub(crate) fn answered(
     conclude(cx, routes, entry, bytes, end, outcome);
 }
 
-enum Collected {
+/// What became of more bytes of a head.
+pub(super) enum Collected {
     /// The head ends at `end`; what follows belongs to the protocol after it.
     Whole {
         bytes: Lease,
@@ -148,19 +151,19 @@ enum Collected {
     Exhausted,
 }
 
-fn collect(cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) -> Collected {
-    let Protocol::Handshake(handshake) = &mut entry.protocol else { return Collected::Partly };
-    let limits = cx.egress.settings.head;
+/// Looks for the end of a head, and keeps what has arrived of it until then.
+pub(super) fn collect(egress: &Egress, handshake: &mut Handshake, bytes: Lease) -> Collected {
+    let limits = egress.settings.head;
     if handshake.held.is_none() {
         match handshake.scanner.find_end(&bytes, &limits) {
             Ok(Some(end)) => return Collected::Whole { bytes, end },
             Ok(None) => {}
             Err(refusal) => return Collected::Refused(refusal),
         }
-        let held = hold(cx, handshake, &bytes);
+        let held = hold(egress, handshake, &bytes);
         return if held { Collected::Partly } else { Collected::Exhausted };
     }
-    if !hold(cx, handshake, &bytes) {
+    if !hold(egress, handshake, &bytes) {
         return Collected::Exhausted;
     }
     let filled = handshake.filled as usize;
@@ -179,8 +182,8 @@ fn collect(cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) -> Collected {
 }
 
 /// Copies bytes behind those that are held already. Answers `false` without memory for them.
-fn hold(cx: &Context<'_>, handshake: &mut Handshake, bytes: &[u8]) -> bool {
-    let pool = cx.egress.pool();
+fn hold(egress: &Egress, handshake: &mut Handshake, bytes: &[u8]) -> bool {
+    let pool = egress.pool();
     let used = handshake.filled as usize;
     let needed = used + bytes.len();
     let mut held = match handshake.held.take() {
@@ -264,7 +267,7 @@ fn conclude(
             let Protocol::Handshake(handshake) = &mut entry.protocol else { return };
             handshake.filled = 0;
             handshake.head_bytes = u32::try_from(end).expect("a head has fewer than 4 GiB");
-            if !hold(cx, handshake, &bytes) {
+            if !hold(cx.egress, handshake, &bytes) {
                 entry.advance(Phase::Dead, cx.egress.now_ms);
             }
         }

@@ -183,7 +183,7 @@ impl Link<'_> {
                 let how = self.egress.windows.standing_alone(self.entry.deflate, len);
                 Some(how.map_or(Encoding::Plain, Encoding::Deflated))
             }
-            Protocol::Raw | Protocol::Handshake(_) => Some(Encoding::Bytes),
+            Protocol::Raw | Protocol::Handshake(_) | Protocol::Dialing(_) => Some(Encoding::Bytes),
         }
     }
 

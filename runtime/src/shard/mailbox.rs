@@ -8,6 +8,7 @@ use hioload_pools::mailbox;
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::Shard;
+use super::orders::{Order, Orders};
 use super::session::SessionId;
 use crate::reactor::Waker;
 
@@ -47,6 +48,7 @@ struct Inner {
     shard: u16,
     letters: mailbox::Sender<Letter>,
     waker: Waker,
+    orders: Orders,
 }
 
 /// The mailbox of the shard is full: it is overloaded, or it has ended. Try again later, or let
@@ -60,7 +62,7 @@ pub struct MailboxFull {
 
 impl ShardHandle {
     pub(crate) fn new(shard: u16, letters: mailbox::Sender<Letter>, waker: Waker) -> Self {
-        Self { inner: Arc::new(Inner { shard, letters, waker }) }
+        Self { inner: Arc::new(Inner { shard, letters, waker, orders: Orders::default() }) }
     }
 
     /// Which shard this reaches.
@@ -97,6 +99,21 @@ impl ShardHandle {
     /// The mailbox is full.
     pub fn run(&self, task: impl FnOnce(&mut Shard) + Send + 'static) -> Result<(), MailboxFull> {
         self.post(Letter::Run(Box::new(task)))
+    }
+
+    /// Leaves an order, which is never refused.
+    pub(crate) fn order(&self, order: Order) {
+        self.inner.orders.push(order);
+        self.inner.waker.wake();
+    }
+
+    pub(super) fn orders(&self) -> &Orders {
+        &self.inner.orders
+    }
+
+    /// Whether the shard has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.orders.has_ended()
     }
 
     pub(crate) fn post(&self, letter: Letter) -> Result<(), MailboxFull> {

@@ -4,8 +4,11 @@
 //! its [`ShardHandle`] only. The loop is `turn.rs`; what a handler sees of it is [`Shard`].
 
 mod accept;
+mod client;
 mod conn;
 mod deflate;
+mod dial;
+mod dialing;
 mod driver;
 mod entry;
 mod executor;
@@ -14,7 +17,9 @@ mod handshake;
 mod link;
 mod mailbox;
 mod message;
+mod orders;
 mod outbox;
+mod pause;
 mod raw;
 mod request;
 mod route;
@@ -35,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hioload_pools::{BytePool, PoolStats};
+use hioload_pools::{BytePool, Key, PoolStats};
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 pub use conn::NetConn;
@@ -47,8 +52,10 @@ pub use request::{Request, UpgradeToken};
 pub use session::{Sent, Session, SessionId, WebSocketConn};
 pub use topics::{SubscribeError, TOPIC_NAME_BYTES_MAX};
 
+pub(crate) use client::Dialled;
 pub(crate) use handshake::{Paths, PlainHandler};
 pub(crate) use mailbox::{Letter, MAILBOX_LETTERS};
+pub(crate) use orders::Order;
 pub(crate) use route::Route;
 pub(crate) use settings::Settings;
 pub(crate) use turn::{Parts, Turn};
@@ -57,6 +64,8 @@ use crate::Time;
 use crate::config::Compression;
 use crate::place::ShardPlace;
 use crate::reactor::ReactorStats;
+use crate::ws::ConnectError;
+use dial::Dials;
 use executor::Executor;
 use raw::RawRoute;
 use topics::{Publish, SharedTopics};
@@ -97,14 +106,34 @@ pub struct Shard {
     reactor: ReactorStats,
     sessions: usize,
     topics: SharedTopics,
+    dials: Dials,
+    /// `websocket.outbox_high_bytes` and `websocket.outbox_max_bytes`.
+    outbox: (usize, usize),
 }
 
 /// Something that waits for the end of the callback.
 pub(crate) enum Action {
-    Send { to: SessionId, message: Message },
-    Close { session: SessionId, code: CloseCode },
+    Send {
+        to: SessionId,
+        message: Message,
+    },
+    Close {
+        session: SessionId,
+        code: CloseCode,
+    },
+    Answer {
+        token: UpgradeToken,
+        answer: Box<dyn Any>,
+    },
     Publish(Publish),
-    Answer { token: UpgradeToken, answer: Box<dyn Any> },
+    /// The next step of a client.
+    Dial(Key),
+    /// A client that cannot even begin.
+    Refuse(Box<dyn Route>, ConnectError),
+    CloseClient {
+        key: Key,
+        code: CloseCode,
+    },
 }
 
 /// What a shard counts, since it started.
@@ -115,7 +144,7 @@ pub struct Counters {
     pub turns: u64,
     /// Connections taken from the listeners.
     pub accepted: u64,
-    /// Sessions opened: upgrades accepted, and raw connections.
+    /// Sessions opened: upgrades accepted, raw connections, and connections of our own.
     pub opened: u64,
     /// Handshakes answered with an error.
     pub refused: u64,
@@ -277,6 +306,11 @@ impl Shard {
     #[must_use]
     pub fn handles(&self) -> &[ShardHandle] {
         &self.handles
+    }
+
+    /// From how many bytes on an outbox is full, and how many it takes at the most.
+    pub(crate) const fn outbox_marks(&self) -> (usize, usize) {
+        self.outbox
     }
 
     /// Connections of this shard, unfinished handshakes included.

@@ -11,6 +11,7 @@ use hioload_protocol::http::{self, WebSocketRequest};
 use hioload_protocol::ws::CloseCode;
 
 use super::Shard;
+use super::client::ClientCall;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
 use super::link::Link;
@@ -60,6 +61,11 @@ pub(crate) trait Route {
 
     /// A raw connection was accepted.
     fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
+
+    /// Something happened to the client of this route. The routes of a server have none.
+    fn client(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
+        let _ = (cx, call);
+    }
 
     /// Bytes arrived.
     fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease);

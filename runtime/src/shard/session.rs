@@ -78,7 +78,7 @@ pub trait WebSocketConn {
 pub struct Session<'a, S> {
     /// What the handler keeps for this session.
     pub data: &'a mut S,
-    link: Link<'a>,
+    pub(super) link: Link<'a>,
 }
 
 impl<'a, S> Session<'a, S> {

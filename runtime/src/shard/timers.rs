@@ -37,7 +37,8 @@ pub(crate) fn deadline(entry: &Entry, settings: &Settings) -> Option<u64> {
             let patience = settings.close_timeout_ms;
             stall(entry, settings).or(Some(entry.since_ms + patience))
         }
-        Phase::Dead => None,
+        // Its client has a timer of its own, which goes over several connections.
+        Phase::Dialing | Phase::Dead => None,
     }
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn due(entry: &Entry, settings: &Settings, now_ms: u64) -> Due {
         Phase::Open if now_ms < entry.heard_ms + settings.idle_timeout_ms => Due::Ping,
         Phase::Open => Due::Idle,
         Phase::Closing | Phase::Lingering => Due::Close,
-        Phase::Dead => Due::Nothing,
+        Phase::Dialing | Phase::Dead => Due::Nothing,
     }
 }
 
@@ -81,6 +82,6 @@ fn age(entry: &Entry, settings: &Settings) -> Option<u64> {
             connection.message_deadline_ms(&settings.messages)
         }
         Protocol::WebSocket(_) => None,
-        Protocol::Handshake(_) | Protocol::Raw => None,
+        Protocol::Handshake(_) | Protocol::Dialing(_) | Protocol::Raw => None,
     }
 }

@@ -15,6 +15,7 @@ use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel, mailbox};
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::accept::Listeners;
+use super::dial::{Dials, OrdersOf};
 use super::driver::Driver;
 use super::entry::{Entry, Phase};
 use super::executor::Executor;
@@ -45,7 +46,9 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) drain_until_ms: Option<u64>,
     letters: mailbox::Receiver<Letter>,
     batch: Vec<Completion>,
-    expired: Vec<u32>,
+    pub(super) expired: Vec<u32>,
+    /// What handles of connections ask of this shard.
+    pub(super) orders: OrdersOf,
     /// The other of two lists of actions: one is run while the other is filled.
     actions: Vec<Action>,
     /// Those that a message is being published to.
@@ -70,7 +73,9 @@ impl<R: Reactor> Turn<R> {
         let mut secrets = Secrets::from_seed(seed);
         let rng = u64::from_ne_bytes(secrets.bytes());
         let connections_max = settings.connections_max;
+        let outbox = (settings.outbox_high_bytes, settings.outbox_max_bytes);
         let egress = Egress::new(Rc::clone(&pool), Rc::new(settings), secrets);
+        let orders = OrdersOf(Arc::clone(&handles), place.shard);
         let shard = Shard {
             place,
             now: reactor.now(),
@@ -83,6 +88,8 @@ impl<R: Reactor> Turn<R> {
             reactor: ReactorStats::default(),
             sessions: 0,
             topics: Rc::clone(&egress.topics),
+            dials: Dials::new(),
+            outbox,
         };
         let driver = Driver {
             reactor,
@@ -103,6 +110,7 @@ impl<R: Reactor> Turn<R> {
             letters,
             batch: Vec::with_capacity(BATCH_MAX),
             expired: Vec::with_capacity(BATCH_MAX),
+            orders,
             actions: Vec::new(),
             recipients: Vec::new(),
         }
@@ -114,6 +122,7 @@ impl<R: Reactor> Turn<R> {
         build: impl FnOnce(&mut Shard) -> (Vec<Box<dyn Route>>, Paths),
     ) {
         (self.driver.routes, self.driver.paths) = build(&mut self.driver.shard);
+        self.driver.shard.dials.set_routes_from(self.driver.routes.len());
     }
 
     /// Turns until the shard has drained.
@@ -152,6 +161,7 @@ impl<R: Reactor> Turn<R> {
         self.confirm_flushed();
         self.read_letters();
         self.run_tasks();
+        self.run_orders();
         self.run_timers();
         self.run_actions();
         self.aim();
@@ -172,13 +182,16 @@ impl<R: Reactor> Turn<R> {
         let idle = shard.actions.is_empty()
             && !shard.executor.is_ready()
             && self.letters.is_empty()
+            && self.orders.orders().is_empty()
             && egress.dirty.is_empty()
             && unsure.is_empty()
             && unaimed.is_empty();
         if !idle {
             return Some(Duration::ZERO);
         }
-        let until_ms = [wheel.next_tick(), self.listeners.retry_at_ms(), self.drain_until_ms];
+        let dials = shard.dials.next_tick();
+        let retry = self.listeners.retry_at_ms();
+        let until_ms = [wheel.next_tick(), dials, retry, self.drain_until_ms];
         let ticks = until_ms.into_iter().flatten().min().map(|ms| ms.saturating_mul(1_000_000));
         let sleeper = shard.executor.timers().next().map(|time| time.as_nanos());
         let next = ticks.into_iter().chain(sleeper).min()?;
@@ -239,7 +252,7 @@ impl<R: Reactor> Turn<R> {
         }
     }
 
-    fn note_panic(&mut self, panic: Option<Box<dyn Any + Send>>) {
+    pub(super) fn note_panic(&mut self, panic: Option<Box<dyn Any + Send>>) {
         if panic.is_some() {
             self.driver.shard.counters.panics += 1;
             tracing::error!("a future or a function on this shard panicked and was ended");
@@ -256,6 +269,7 @@ impl<R: Reactor> Turn<R> {
             }
         }
         self.expired = expired;
+        self.run_dial_timers(now_ms);
         if self.listeners.retry_at_ms().is_some_and(|at| at <= now_ms) {
             self.resume_accept();
         }
@@ -280,6 +294,9 @@ impl<R: Reactor> Turn<R> {
                 Action::Close { session, code } => self.close(session.key, code),
                 Action::Publish(publish) => self.publish(publish),
                 Action::Answer { token, answer } => self.answer(token, answer),
+                Action::Dial(client) => self.dial(client),
+                Action::Refuse(route, error) => self.refuse_client(route, &error),
+                Action::CloseClient { key, code } => self.close_client(key, code),
             }
         }
         self.actions = actions;
@@ -318,6 +335,7 @@ impl<R: Reactor> Turn<R> {
         }
         self.drain_until_ms = Some(self.driver.egress.now_ms + timeout_ms);
         self.close_listeners();
+        self.drain_clients();
         for entry in self.entries.iter_mut() {
             self.driver.close(entry, CloseCode::GOING_AWAY);
         }

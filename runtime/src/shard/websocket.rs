@@ -21,7 +21,7 @@ const DIRECT_BYTES_MIN: usize = 32 * 1024;
 
 /// A WebSocket route.
 pub(crate) struct WebSocketRoute<H: Handler> {
-    host: Host<H, H::Session>,
+    pub(super) host: Host<H, H::Session>,
     /// Its own setting, or that of the configuration.
     compression: Option<Compression>,
 }

@@ -1,0 +1,131 @@
+//! How long to wait before a connection is opened again.
+
+use std::time::Duration;
+
+/// A connection that was open for this long is a success: the waits begin at the first one again.
+pub(crate) const STABLE_MS: u64 = 10_000;
+
+/// Opens a connection again after it was lost: with waits that grow from one attempt to the next,
+/// and are drawn at random below that bound (full jitter), so that the clients of a server that
+/// went away do not come back as one.
+///
+/// It is opened again after
+/// * it broke, or the server was silent for too long, or did not read,
+/// * the server closed with 1001, 1011, 1012, 1013 or 1014, or without a code,
+/// * an attempt, the first one included, failed with an error that
+///   [is temporary](super::ConnectError::is_temporary).
+///
+/// It is not opened again after we closed it, after the server closed with any other code (1000:
+/// done; 1008, 3000 to 4999 and the like: it does not want us), and not after either side broke the
+/// protocol or a handler panicked.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use hioload::ws::{Connect, Reconnect};
+///
+/// let reconnect = Reconnect::default().max(Duration::from_secs(5)).attempts(20);
+/// let connect = Connect::to("ws://127.0.0.1:9001/ws").reconnect(reconnect);
+/// # connect.check()?;
+/// # Ok::<(), hioload::ws::ConnectError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reconnect {
+    first: Duration,
+    max: Duration,
+    factor: f64,
+    attempts: Option<u32>,
+}
+
+impl Default for Reconnect {
+    /// The first wait is at most 250 ms, each further one twice as long, none longer than 30 s,
+    /// without an end.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(250),
+            max: Duration::from_secs(30),
+            factor: 2.0,
+            attempts: None,
+        }
+    }
+}
+
+impl Reconnect {
+    /// The most that the first wait may be.
+    #[must_use]
+    pub const fn first(mut self, first: Duration) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// The most that any wait may be.
+    #[must_use]
+    pub const fn max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// How much longer each wait may be than the one before; less than 1, or no number, is 1.
+    #[must_use]
+    pub const fn factor(mut self, factor: f64) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// The most attempts in a row. A connection that was open for ten seconds begins a new row.
+    #[must_use]
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
+        self
+    }
+
+    /// Whether there may be another attempt after so many.
+    pub(crate) fn allows(&self, tries: u32) -> bool {
+        self.attempts.is_none_or(|most| tries < most)
+    }
+
+    /// The wait before the attempt that comes after `tries` others, with 64 random bits.
+    pub(crate) fn wait_ms(&self, tries: u32, random: u64) -> u64 {
+        let factor = if self.factor >= 1.0 { self.factor } else { 1.0 };
+        let exponent = i32::try_from(tries).unwrap_or(i32::MAX);
+        let first = self.first.as_millis() as f64;
+        // Saturates where it would be more than there are milliseconds.
+        let bound = (first * factor.powi(exponent)).min(self.max.as_millis() as f64) as u64;
+        // Of 0 to the bound, both included.
+        let range = u128::from(bound) + 1;
+        ((u128::from(random) * range) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Reconnect;
+
+    #[test]
+    fn the_bound_of_a_wait_doubles_up_to_the_most() {
+        let reconnect = Reconnect::default();
+        let longest = |tries| reconnect.wait_ms(tries, u64::MAX);
+        assert_eq!([0, 1, 2, 6, 7, 8].map(longest), [250, 500, 1000, 16_000, 30_000, 30_000]);
+        assert_eq!(longest(u32::MAX), 30_000);
+        assert_eq!(reconnect.wait_ms(3, 0), 0);
+        assert_eq!(reconnect.wait_ms(3, u64::MAX / 2), 1000);
+    }
+
+    #[test]
+    fn attempts_are_counted() {
+        let reconnect = Reconnect::default().attempts(2);
+        assert!(reconnect.allows(1) && !reconnect.allows(2));
+        assert!(Reconnect::default().allows(u32::MAX));
+    }
+
+    #[test]
+    fn a_factor_that_makes_no_sense_is_one() {
+        for factor in [f64::NAN, 0.5, -1.0] {
+            assert_eq!(Reconnect::default().factor(factor).wait_ms(9, u64::MAX), 250);
+        }
+        let endless = Reconnect::default().factor(f64::INFINITY).max(Duration::from_millis(7));
+        assert_eq!(endless.wait_ms(1, u64::MAX), 7);
+    }
+}

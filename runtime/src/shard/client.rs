@@ -1,0 +1,191 @@
+//! The route of one connection to another server: a WebSocket route that is dialled, not upgraded.
+
+use std::any::Any;
+use std::time::Duration;
+
+use hioload_pools::{Lease, ObjectPool};
+use hioload_protocol::deflate::Agreement;
+use hioload_protocol::http::WebSocketRequest;
+use hioload_protocol::ws::{self, Role};
+
+use super::Shard;
+use super::entry::{Entry, Phase, Protocol};
+use super::handler::{Closed, Handler, Upgrade};
+use super::message::Message;
+use super::request::Request;
+use super::route::{Context, Outcome, Route};
+use super::session::Session;
+use super::websocket::WebSocketRoute;
+use crate::config::Compression;
+use crate::ws::{ClientHandler, ClientId, ConnectError, Opened};
+
+/// The compression that was agreed on, and how we asked for it.
+pub(crate) type Deflated = (Agreement, Compression);
+
+/// What a client's route is told beside what every route is.
+pub(crate) enum ClientCall<'a> {
+    /// The server accepted: the session opens.
+    Opened(&'a mut Entry, &'a Opened, Option<Deflated>),
+    /// An attempt failed.
+    Failed(&'a ConnectError),
+    /// There will be another attempt.
+    Reconnecting { attempt: u32, wait: Duration },
+    /// Its handle wants something. The entry is there while the session is open.
+    Woken(ClientId, Option<&'a mut Entry>),
+}
+
+/// The handler of a client's route.
+pub(crate) trait Dialled: Handler<Session = ()> {
+    fn dialled(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened);
+    fn failed(&mut self, shard: &mut Shard, error: &ConnectError);
+    fn reconnecting(&mut self, shard: &mut Shard, attempt: u32, wait: Duration);
+    fn woken(&mut self, shard: &mut Shard, id: ClientId, session: Option<&mut Session<'_, ()>>);
+}
+
+/// What a user wrote, as the handler of a route.
+pub(super) struct ByUser<H>(pub(super) H);
+
+impl<H: ClientHandler> Handler for ByUser<H> {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::refuse(404)
+    }
+
+    fn message(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        self.0.message(shard, session, message);
+    }
+
+    fn drained(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>) {
+        self.0.drained(shard, session);
+    }
+
+    fn closed(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
+        self.0.closed(shard, session, reason);
+    }
+}
+
+impl<H: ClientHandler> Dialled for ByUser<H> {
+    fn dialled(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
+        self.0.opened(shard, session, opened);
+    }
+
+    fn failed(&mut self, shard: &mut Shard, error: &ConnectError) {
+        self.0.failed(shard, error);
+    }
+
+    fn reconnecting(&mut self, shard: &mut Shard, attempt: u32, wait: Duration) {
+        self.0.reconnecting(shard, attempt, wait);
+    }
+
+    fn woken(&mut self, _: &mut Shard, _: ClientId, _: Option<&mut Session<'_, ()>>) {}
+}
+
+/// The handler of one client, and its session while that is open.
+pub(super) struct ClientRoute<D: Dialled>(WebSocketRoute<D>);
+
+impl<D: Dialled> ClientRoute<D> {
+    pub(super) fn new(handler: D) -> Self {
+        Self(WebSocketRoute::new(handler, 1, None))
+    }
+
+    fn open(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        opened: &Opened,
+        deflate: Option<Deflated>,
+    ) {
+        let host = &mut self.0.host;
+        let Ok(user) = host.sessions.insert(()) else {
+            unreachable!("a client has one session at a time, and its place is given up first")
+        };
+        entry.user = user;
+        let mut connection = ws::Connection::new(Role::Client);
+        if let Some((agreed, compression)) = &deflate {
+            connection = connection.with_deflate();
+            entry.deflate = cx.egress.windows.open(agreed, Role::Client, compression);
+        }
+        entry.protocol = Protocol::WebSocket(connection);
+        entry.advance(Phase::Open, cx.egress.now_ms);
+        entry.flags.set_opened(true);
+        cx.shard.counters.opened += 1;
+        host.call(cx, entry, |handler, shard, session| handler.dialled(shard, session, opened));
+    }
+}
+
+impl<D: Dialled> Route for ClientRoute<D> {
+    fn upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut Entry,
+        _: &Request<'_>,
+        _: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        unreachable!("no path leads to a client's route");
+    }
+
+    fn answered(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut Entry,
+        _: Box<dyn Any>,
+        _: &WebSocketRequest<'_>,
+    ) -> Outcome {
+        unreachable!("no path leads to a client's route");
+    }
+
+    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
+        unreachable!("no listener leads to a client's route");
+    }
+
+    fn client(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
+        let host = &mut self.0.host;
+        match call {
+            ClientCall::Opened(entry, opened, deflate) => self.open(cx, entry, opened, deflate),
+            ClientCall::Failed(error) => host.handler.failed(cx.shard, error),
+            ClientCall::Reconnecting { attempt, wait } => {
+                host.handler.reconnecting(cx.shard, attempt, wait);
+            }
+            ClientCall::Woken(id, None) => host.handler.woken(cx.shard, id, None),
+            ClientCall::Woken(id, Some(entry)) => {
+                host.call(cx, entry, |handler, shard, session| {
+                    handler.woken(shard, id, Some(session));
+                });
+            }
+        }
+    }
+
+    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
+        self.0.received(cx, entry, bytes);
+    }
+
+    fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease> {
+        self.0.aim(cx, entry)
+    }
+
+    fn filled(&mut self, cx: &mut Context<'_>, entry: &mut Entry, lease: Lease, filled: usize) {
+        self.0.filled(cx, entry, lease, filled);
+    }
+
+    fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        self.0.drained(cx, entry);
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        self.0.closed(cx, entry);
+    }
+}
+
+/// What stands at the number of a client that is gone.
+pub(super) struct Nobody;
+
+impl Handler for Nobody {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::refuse(404)
+    }
+
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+}

@@ -1,0 +1,64 @@
+//! What handles of connections ask of a shard, from any thread.
+//!
+//! Beside the mailbox, because an order must not be lost: a handle would wait for ever. There are
+//! no more of them than there are clients, look-ups and futures that wait to open one: each has one
+//! on its way at the most. After the end of the shard they are dropped, which tells whoever waits.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam_queue::SegQueue;
+use hioload_pools::Key;
+
+use super::Shard;
+
+/// Orders taken in one turn at the most: what came beyond that waits for the next one.
+pub(super) const ORDERS_MAX: usize = 1024;
+
+pub(crate) enum Order {
+    /// Run a function on the shard.
+    Run(Box<dyn FnOnce(&mut Shard) + Send>),
+    /// Let a client look at what its handle wants.
+    Wake(Key),
+}
+
+#[derive(Default)]
+pub(super) struct Orders {
+    queue: SegQueue<Order>,
+    ended: AtomicBool,
+}
+
+impl Orders {
+    pub(super) fn push(&self, order: Order) {
+        self.queue.push(order);
+        // Either this sees that the shard has ended, or that saw the order.
+        fence(Ordering::SeqCst);
+        if self.has_ended() {
+            self.clear();
+        }
+    }
+
+    pub(super) fn pop(&self) -> Option<Order> {
+        self.queue.pop()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Nobody will take any more.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.clear();
+    }
+
+    fn clear(&self) {
+        while let Some(order) = self.queue.pop() {
+            drop(order);
+        }
+    }
+}
