@@ -104,6 +104,10 @@ impl<R: Reactor> Reactor for Recording<R> {
         self.inner.peer_address(socket)
     }
 
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        self.inner.local_address(socket)
+    }
+
     fn wait(
         &mut self,
         timeout: Option<Duration>,
