@@ -125,6 +125,10 @@ flags! {
     released / set_released: 10,
     /// Subscribed to a topic, or was once.
     subscribed / set_subscribed: 11,
+    /// It has something in the extras of the shard.
+    extra / set_extra: 12,
+    /// A timer or the deadline of its handler was set: the connection's timer is not yet.
+    unarmed / set_unarmed: 13,
 }
 
 impl Entry {

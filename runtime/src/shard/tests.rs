@@ -140,7 +140,8 @@ fn turn_over<R: Reactor>(reactor: R, pool: Arena) -> (Turn<R>, SocketAddr) {
         seed: [1; 32],
     });
     turn.install(|_| {
-        let paths = Paths { websockets: vec![("/".to_owned(), 0)], ..Paths::default() };
+        let mut paths = Paths::default();
+        paths.add_websocket("/", 0).unwrap();
         (vec![websocket_route(Echo, 100)], paths)
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
