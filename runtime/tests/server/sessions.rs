@@ -143,6 +143,67 @@ fn a_raw_stream_has_timers_and_a_deadline(#[values(Uring, Epoll)] reactor: React
     server.stop().unwrap();
 }
 
+/// A raw stream that hears what is published.
+struct Listener;
+
+impl RawHandler for Listener {
+    type Session = ();
+
+    fn accepted(&mut self, _: &mut Shard) {}
+
+    fn received(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: Message) {
+        session.subscribe("news").expect("it is the first");
+        session.send_binary(b"!");
+    }
+}
+
+/// Publishes what it is told, after it has subscribed.
+struct Speaker;
+
+impl Handler for Speaker {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+        session.subscribe("news").expect("it is the first");
+    }
+
+    fn message(&mut self, shard: &mut Shard, _: &mut Session<'_, ()>, message: Message) {
+        assert_eq!(shard.publish("news", message), 2);
+    }
+}
+
+#[rstest]
+fn a_topic_has_sessions_and_raw_streams(
+    #[values(Uring, Epoll)] reactor: ReactorChoice,
+    #[values(10, 2048, 40_000, 500_000)] len: usize,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("raw");
+    let listen = format!("unix:{}", path.display());
+    let server = start(
+        reactor,
+        |_| {},
+        |server| server.websocket("/", |_| Speaker).raw(&listen, |_| Listener),
+    );
+    let mut raw = UnixStream::connect(&path).unwrap();
+    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    std::io::Write::write_all(&mut raw, b"?").unwrap();
+    let mut heard = vec![0; 1];
+    std::io::Read::read_exact(&mut raw, &mut heard).unwrap();
+    let mut client = Client::open(&server, "/");
+    let news: Vec<u8> = (0..len).map(|index| (index % 251) as u8).collect();
+    client.send(Opcode::Binary, &news);
+    assert!(client.read_frame().payload == news, "the session heard something else");
+    heard.resize(len, 0);
+    std::io::Read::read_exact(&mut raw, &mut heard).unwrap();
+    assert!(heard == news, "the raw stream heard something else");
+    server.stop().unwrap();
+}
+
 #[rstest]
 fn a_server_that_ends_says_so(#[values(Uring, Epoll)] reactor: ReactorChoice) {
     let (factory, calls) = reporter();
