@@ -149,11 +149,11 @@ fn who_does_not_read_misses_it_and_keeps_one_copy_of_the_rest() {
     let mut config = Config::default();
     config.websocket.slow_reader = SlowReader::Drop;
     let bench = Bench::with_config(&config, |_| Commands);
+    let mut talker = bench.connect("/").unwrap();
+    ask(&mut talker, "+a");
     bench.net().set_window(1000);
     let mut clients: Vec<_> = (0..50).map(|_| bench.connect("/").unwrap()).collect();
     clients.iter_mut().for_each(|client| drop(ask(client, "+a")));
-    let mut talker = bench.connect("/").unwrap();
-    ask(&mut talker, "+a");
     let before = bench.shard_stats().pool.in_use_bytes;
     // Messages that arrived in a receive buffer which they would pin.
     let said = format!("*{}", "x".repeat(5000));
