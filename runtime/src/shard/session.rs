@@ -215,6 +215,32 @@ impl<S> Session<'_, S> {
     }
 
     /// The subprotocol that was [chosen](super::Upgrade::subprotocol) (RFC 6455 section 1.9).
+    ///
+    /// # Examples
+    /// ```
+    /// # use hioload::{CloseCode, Closed, Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Example;
+    /// # impl Handler for Example {
+    /// #   type Session = ();
+    /// fn upgrade(&mut self, _: &mut Shard, request: &Request<'_>) -> Upgrade<()> {
+    ///     let offered = request.websocket().ok();
+    ///     let chosen = offered.and_then(|offered| offered.choose_subprotocol(&["v2", "v1"]));
+    ///     match chosen {
+    ///         Some(name) => Upgrade::accept(()).subprotocol(name),
+    ///         None => Upgrade::refuse(400),
+    ///     }
+    /// }
+    /// fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+    ///     assert!(matches!(session.subprotocol(), Some("v1" | "v2")));
+    /// }
+    /// #   fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Example);
+    /// # let client = bench.connect_with("/", &[], &["v1"])?;
+    /// # assert_eq!(client.subprotocol(), Some("v1"));
+    /// # assert_eq!(bench.shard_stats().counters.panics, 0);
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.link.extra()?.subprotocol.as_deref()
@@ -222,6 +248,29 @@ impl<S> Session<'_, S> {
 
     /// What the peer wrote into its close frame beside the code, if it did: for
     /// [`closed`](super::Handler::closed).
+    ///
+    /// # Examples
+    /// ```
+    /// # use hioload::{CloseCode, Closed, Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Example;
+    /// # impl Handler for Example {
+    /// #   type Session = ();
+    /// #   fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #     Upgrade::accept(())
+    /// #   }
+    /// #   fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+    /// fn closed(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
+    ///     match reason {
+    ///         Closed::ByPeer(code) => println!("left: {code:?} {:?}", session.close_reason()),
+    ///         other => println!("ended: {other:?}, close code {:?}", other.code()),
+    ///     }
+    /// }
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Example);
+    /// # bench.connect("/")?.close(CloseCode::NORMAL, "enough");
+    /// # assert_eq!(bench.shard_stats().counters.panics, 0);
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
     #[must_use]
     pub fn close_reason(&self) -> Option<&str> {
         self.link.extra()?.close_reason.as_deref()
@@ -308,6 +357,34 @@ impl<S> Session<'_, S> {
 
     /// Closes the session with this code when `after` has passed, whatever it does until then: for
     /// sessions whose permission ends. Another deadline takes the place of this one.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// # use hioload::{CloseCode, Closed, Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Example;
+    /// # impl Handler for Example {
+    /// #   type Session = ();
+    /// #   fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #     Upgrade::accept(())
+    /// #   }
+    /// fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+    ///     // The token that it came with is valid for an hour.
+    ///     session.set_deadline(Duration::from_secs(3600), CloseCode::POLICY);
+    /// }
+    /// fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+    ///     if message.text() == Some("stay") {
+    ///         session.clear_deadline();
+    ///     }
+    /// }
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Example);
+    /// # let (mut one, mut other) = (bench.connect("/")?, bench.connect("/")?);
+    /// # other.send_text("stay");
+    /// # bench.advance(Duration::from_secs(59));
+    /// # assert_eq!(one.receive(), None);
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
     pub fn set_deadline(&mut self, after: Duration, code: CloseCode) {
         self.link.set_deadline(Some((after, code)));
     }
