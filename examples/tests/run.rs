@@ -69,7 +69,12 @@ impl Running {
 
     /// `echo` on a free port.
     fn echo(flags: &[&str]) -> (Self, SocketAddr) {
-        let mut command = example("echo");
+        Self::server("echo", flags)
+    }
+
+    /// An example that serves, on a free port.
+    fn server(name: &str, flags: &[&str]) -> (Self, SocketAddr) {
+        let mut command = example(name);
         command.args(["--addr", "127.0.0.1:0"]).args(flags);
         let running = Self::start(command, true);
         let line = running.line_with("listening on ");
@@ -156,6 +161,27 @@ fn echo_echoes(
     assert_eq!(&read::<7>(&mut client), b"\x81\x05Hello");
 }
 
+/// Two in a room hear each other and themselves, whatever their shards; the next room does not.
+#[test]
+fn chat_has_rooms() {
+    let (mut chat, address) = Running::server("chat", &[]);
+    let mut clients: Vec<_> = (0..8).map(|_| open(address, "/chat/rust")).collect();
+    let mut elsewhere = open(address, "/chat/elsewhere");
+    // Masked with zeros: "Hello", and "Bye".
+    clients[0].write_all(b"\x81\x85\0\0\0\0Hello").unwrap();
+    for client in &mut clients {
+        assert_eq!(&read::<7>(client), b"\x81\x05Hello");
+    }
+    elsewhere.write_all(b"\x81\x83\0\0\0\0Bye").unwrap();
+    assert_eq!(&read::<5>(&mut elsewhere), b"\x81\x03Bye");
+    let mut nowhere = connect(address);
+    nowhere.write_all(b"GET /chat/ HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(&read::<13>(&mut nowhere), b"HTTP/1.1 404 ");
+    drop((clients, elsewhere, nowhere));
+    chat.signal("TERM");
+    assert_eq!(chat.wait().code(), Some(0));
+}
+
 #[test]
 fn echo_tells_that_it_is_healthy() {
     let (_echo, address) = Running::echo(&[]);
@@ -215,7 +241,7 @@ fn check_prints_the_configuration_and_the_bill() {
 }
 
 #[rstest]
-fn flags_are_explained(#[values("echo", "reactor_echo")] name: &str) {
+fn flags_are_explained(#[values("echo", "chat", "reactor_echo")] name: &str) {
     let help = output(name, &["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("--addr <"), "{}", text(&help.stdout));

@@ -46,10 +46,11 @@ pub mod ws;
 pub use config::Compression;
 pub use hioload_pools as pools;
 pub use hioload_protocol::http::Response;
-pub use hioload_protocol::ws::{CloseCode, MessageKind};
+pub use hioload_protocol::ws::{CloseCode, MessageKind, Violation};
 pub use server::{Running, Server, ServerBuilder, StartError};
 pub use shard::{
     Closed, Counters, Handler, MailboxFull, Message, RawHandler, Request, Sent, Session, SessionId,
-    Shard, ShardHandle, ShardStats, SubscribeError, Upgrade, UpgradeToken,
+    SessionStats, Shard, ShardHandle, ShardStats, SubscribeError, TimerRefused, Upgrade,
+    UpgradeToken,
 };
 pub use time::Time;

@@ -452,7 +452,9 @@ fn the_bill_counts_the_pool_once() {
     assert_eq!((of("receive buffers").shard_bytes, of("receive buffers").in_pool), (4 << 20, true));
     assert_eq!((of("outboxes").shard_bytes, of("outboxes").in_pool), (60 << 20, true));
     assert_eq!(of("sessions").shard_bytes, 256_000);
-    let shard = (64 << 20) + (8 << 20) + 256_000 + of("ring").shard_bytes;
+    assert_eq!(of("topics").shard_bytes, 65_536 * 512 + 1000 * 128 * 56);
+    let topics = of("topics").shard_bytes;
+    let shard = (64 << 20) + (8 << 20) + 256_000 + topics + of("ring").shard_bytes;
     assert_eq!(bill.total_bytes(), 4 * shard);
 
     let text = bill.to_string();

@@ -12,6 +12,7 @@ use hioload::testkit::{
 };
 use hioload::{
     CloseCode, Closed, Handler, Message, MessageKind, Request, Sent, Session, Shard, Upgrade,
+    Violation,
 };
 
 fn text(text: &str) -> Option<Received> {
@@ -94,7 +95,7 @@ fn a_handler_closes_with_its_own_code() {
     assert!(!client.has_ended(), "it waits for our close frame");
     client.close(code, "");
     assert!(client.has_ended());
-    assert_eq!(handler.calls().last(), Some(&HandlerCall::Closed(Closed::ByUs(code))));
+    assert_eq!(handler.calls().last(), Some(&HandlerCall::Closed(Closed::ByHandler(code))));
     assert_eq!(bench.shard_stats().connections, 0);
 }
 
@@ -153,7 +154,7 @@ fn hours_pass_in_no_time() {
     assert_eq!(client.receive(), close(CloseCode::GOING_AWAY, "idle timeout"));
     bench.advance(Duration::from_millis(Config::default().websocket.close_timeout_ms + 1));
     assert!(client.has_ended());
-    let end = HandlerCall::Closed(Closed::ByUs(CloseCode::GOING_AWAY));
+    let end = HandlerCall::Closed(Closed::Idle);
     assert_eq!(handler.calls().last(), Some(&end));
     assert_eq!(bench.shard_stats().counters.timeouts, 1);
 }
@@ -167,7 +168,7 @@ fn a_peer_that_breaks_the_protocol_is_told_so() {
         Some(Received::Close { code: Some(CloseCode::INVALID_PAYLOAD), .. })
     ));
     assert_eq!(bench.shard_stats().counters.violations, 1);
-    let end = HandlerCall::Closed(Closed::ByUs(CloseCode::INVALID_PAYLOAD));
+    let end = HandlerCall::Closed(Closed::Violation(Violation::TextNotUtf8));
     assert_eq!(handler.calls().last(), Some(&end));
 }
 

@@ -149,11 +149,11 @@ fn who_does_not_read_misses_it_and_keeps_one_copy_of_the_rest() {
     let mut config = Config::default();
     config.websocket.slow_reader = SlowReader::Drop;
     let bench = Bench::with_config(&config, |_| Commands);
+    let mut talker = bench.connect("/").unwrap();
+    ask(&mut talker, "+a");
     bench.net().set_window(1000);
     let mut clients: Vec<_> = (0..50).map(|_| bench.connect("/").unwrap()).collect();
     clients.iter_mut().for_each(|client| drop(ask(client, "+a")));
-    let mut talker = bench.connect("/").unwrap();
-    ask(&mut talker, "+a");
     let before = bench.shard_stats().pool.in_use_bytes;
     // Messages that arrived in a receive buffer which they would pin.
     let said = format!("*{}", "x".repeat(5000));
@@ -173,6 +173,34 @@ fn who_does_not_read_misses_it_and_keeps_one_copy_of_the_rest() {
         }
         assert_eq!(client.receive(), None);
     }
+}
+
+#[test]
+fn who_reads_too_slowly_is_closed_while_the_others_are_told() {
+    let mut config = Config::default();
+    config.websocket.slow_reader = SlowReader::Close;
+    let bench = Bench::with_config(&config, |_| Commands);
+    bench.net().set_window(100_000);
+    let mut slow: Vec<_> = (0..3).map(|_| bench.connect("/").unwrap()).collect();
+    slow.iter_mut().for_each(|client| drop(ask(client, "+a")));
+    let mut quick = bench.connect("/").unwrap();
+    ask(&mut quick, "+a");
+    let said = "x".repeat(60_000);
+    for _ in 0..5 {
+        bench.run(|shard| shard.publish("a", text(shard, &said)));
+        assert_eq!(quick.receive(), received(&said));
+    }
+    // The window takes one of them and a part of the next, the outbox those up to its mark.
+    for client in &mut slow {
+        let mut last = client.receive();
+        while last == received(&said) {
+            last = client.receive();
+        }
+        let reason = "reads too slowly".to_owned();
+        assert_eq!(last, Some(Received::Close { code: Some(CloseCode::POLICY), reason }));
+    }
+    assert_eq!(bench.shard_stats().counters.missed, 3, "once each: then they are gone");
+    assert_eq!(ask(&mut quick, "a!you"), "0");
 }
 
 #[test]

@@ -93,6 +93,23 @@ fn windows_join_only_where_they_touch() {
 }
 
 #[test]
+fn shared_windows_join_while_others_read_them() {
+    let pool = arena(1 << 20);
+    let mut lease = pool.acquire(20, 20).unwrap();
+    lease.copy_from_slice(b"first partother part");
+    let mut first = lease.split_to(10).freeze();
+    let reader = first.clone();
+    let foreign = pool.acquire(10, 10).unwrap().freeze();
+    let foreign = first.unsplit(foreign).unwrap_err();
+    assert!(first.unsplit(lease.freeze()).is_ok());
+    assert_eq!((&*first, &*reader), (&b"first partother part"[..], &b"first part"[..]));
+    let first = first.try_into_lease().unwrap_err();
+    drop((reader, foreign));
+    assert!(first.try_into_lease().is_ok());
+    assert_eq!(pool.stats().blocks, 0);
+}
+
+#[test]
 fn a_block_goes_back_with_its_last_window() {
     let pool = arena(1 << 20);
     let mut lease = pool.acquire(100, 100).unwrap();

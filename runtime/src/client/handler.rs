@@ -51,6 +51,11 @@ pub trait ClientHandler: 'static {
         let _ = (shard, session);
     }
 
+    /// A [timer](Session::set_timer) of this session is due.
+    fn timer(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, token: u64) {
+        let _ = (shard, session, token);
+    }
+
     /// The connection is over; called once for each [`opened`](Self::opened). Nothing can be sent.
     fn closed(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
         let _ = (shard, session, reason);

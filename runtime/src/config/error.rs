@@ -54,6 +54,9 @@ pub enum ConfigError {
     /// A text that is no address or no list of CPUs.
     #[error("{0}")]
     Text(String),
+    /// A route of the server is none, or answers what another one answers.
+    #[error("{0}")]
+    Route(String),
     /// The configuration asks for CPUs or nodes that are not to be had on this machine.
     #[error("{0}")]
     Placement(String),

@@ -10,6 +10,12 @@ const RING_ENTRY_BYTES: u64 = 64 + 4 * 16;
 /// What the pool keeps of its own: 16 bytes for each block of 128.
 const POOL_INDEX_PART: u64 = 8;
 
+/// A topic with a name of 255 bytes: its name, its entries in two tables, and its list.
+const TOPIC_BYTES: u64 = 512;
+
+/// A subscription: its place, and its entries in the lists of its topic and its session.
+const SUBSCRIPTION_BYTES: u64 = 56;
+
 /// An entry of a provided-buffer ring.
 const RING_BUFFER_BYTES: u64 = 16;
 
@@ -72,6 +78,14 @@ impl MemoryBill {
                 format!("{sessions} x {}", Bytes(session_bytes as u64)),
             ),
         ];
+        let (topics, each) = (limits.topics_max as u64, limits.subscriptions_max as u64);
+        let subscriptions = sessions.saturating_mul(each);
+        let bytes = subscriptions.saturating_mul(SUBSCRIPTION_BYTES);
+        items.push(counted(
+            "topics",
+            bytes.saturating_add(topics.saturating_mul(TOPIC_BYTES)),
+            format!("{topics} of them, {sessions} x {each} subscriptions"),
+        ));
         if config.server.reactor != ReactorChoice::Epoll {
             let entries = u64::from(config.uring.entries);
             let bytes = entries * RING_ENTRY_BYTES + memory.buffers as u64 * RING_BUFFER_BYTES;

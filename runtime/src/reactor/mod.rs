@@ -231,6 +231,10 @@ pub trait Reactor {
     /// The address of the other side, if it has one and is still known (one system call).
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr>;
 
+    /// The address of our side, if it has one (one system call): of a connection that a listener
+    /// for every interface accepted, the one that the peer connected to.
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr>;
+
     /// Submits all that was asked since the last call, and adds what completed to `batch`, at most
     /// [`BATCH_MAX`] of them (more only where more sends blocked). Waits for the first completion
     /// until `timeout` (`None`: for ever) unless there is one already or a [`Waker`] was used since

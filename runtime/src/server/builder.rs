@@ -103,6 +103,12 @@ impl ServerBuilder {
 
     /// Serves WebSocket at a path. `factory` is called once per shard, on its thread, so that
     /// what it makes need not be `Send`.
+    ///
+    /// The path may have parameters, which [`Request::param`] tells: `/chat/{room}` serves each
+    /// path with one more segment, which is not empty, and `/files/{*rest}` all that begin so. An
+    /// exact path goes before one with parameters. Paths are compared as they come: upper and
+    /// lower case differ, and so do `/a%2Fb` and `/a/b`. Two routes that cannot be told apart are
+    /// an error at the start. Write `{{` and `}}` for braces.
     pub fn websocket<H, F>(self, path: impl Into<String>, factory: F) -> Self
     where
         H: Handler,

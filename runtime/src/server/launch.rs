@@ -13,7 +13,7 @@ use super::backend::{self, Backend};
 use super::builder::RouteFactory;
 use super::error::StartError;
 use super::report::{Report, ShardReport};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ConfigError, ListenAddress};
 use crate::place::{self, MemoryBill, Placement, ShardPlace, Topology};
 use crate::reactor::{Listener, Reactor, Waker};
 use crate::shard::{Letter, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
@@ -42,6 +42,7 @@ impl Plan {
         raw: Vec<(ListenAddress, RouteFactory)>,
     ) -> Result<Self, StartError> {
         config.check()?;
+        check_routes(&websockets, &plain)?;
         let placement = Placement::plan(&config, &Topology::detect())?;
         Ok(Self { config, placement, websockets, plain, raw })
     }
@@ -62,6 +63,21 @@ impl Plan {
             notes: self.notes(),
         }
     }
+}
+
+/// Finds routes that cannot be told apart before anything is started.
+fn check_routes(
+    websockets: &[(String, RouteFactory)],
+    plain: &[(String, PlainHandler)],
+) -> Result<(), ConfigError> {
+    let mut paths = Paths::default();
+    for (path, _) in websockets {
+        paths.add_websocket(path, 0).map_err(ConfigError::Route)?;
+    }
+    for (path, handler) in plain {
+        paths.add_plain(path, Arc::clone(handler)).map_err(ConfigError::Route)?;
+    }
+    Ok(())
 }
 
 /// A server that runs. Dropping it leaves the shards running; [`stop`](Self::stop) ends them.
@@ -450,10 +466,13 @@ fn serve<R: Reactor>(
     let prepared = catch_unwind(AssertUnwindSafe(|| {
         turn.install(|shard| {
             let mut routes = Vec::new();
-            let mut paths = Paths { plain: order.plain, ..Paths::default() };
+            let mut paths = Paths::default();
+            for (path, handler) in order.plain {
+                paths.add_plain(&path, handler).expect("the plan has checked the routes");
+            }
             for (index, (path, factory)) in (0..).zip(order.websockets) {
                 routes.push(factory(shard, sessions_max));
-                paths.websockets.push((path, index));
+                paths.add_websocket(&path, index).expect("the plan has checked the routes");
             }
             routes.extend(order.raw.iter().map(|factory| factory(shard, sessions_max)));
             (routes, paths)

@@ -60,6 +60,10 @@ impl<H: ClientHandler> Handler for ByUser<H> {
         self.0.drained(shard, session);
     }
 
+    fn timer(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, token: u64) {
+        self.0.timer(shard, session, token);
+    }
+
     fn closed(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
         self.0.closed(shard, session, reason);
     }
@@ -130,6 +134,7 @@ impl<D: Dialled> Route for ClientRoute<D> {
         _: &mut Context<'_>,
         _: &mut Entry,
         _: Box<dyn Any>,
+        _: &Request<'_>,
         _: &WebSocketRequest<'_>,
     ) -> Outcome {
         unreachable!("no path leads to a client's route");
@@ -170,6 +175,10 @@ impl<D: Dialled> Route for ClientRoute<D> {
 
     fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         self.0.drained(cx, entry);
+    }
+
+    fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64) {
+        self.0.timer(cx, entry, token);
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {

@@ -26,6 +26,26 @@ pub trait NetConn {
 
     /// The address of the other side, if it has one.
     fn peer_address(&self) -> Option<SocketAddr>;
+
+    /// The address of our side, if it has one.
+    fn local_address(&self) -> Option<SocketAddr>;
+}
+
+/// The addresses of sockets, as sessions ask for them: every reactor knows them, and a session
+/// knows no reactor.
+pub(crate) trait Addresses {
+    fn peer(&self, socket: Socket) -> Option<SocketAddr>;
+    fn local(&self, socket: Socket) -> Option<SocketAddr>;
+}
+
+impl<R: Reactor> Addresses for R {
+    fn peer(&self, socket: Socket) -> Option<SocketAddr> {
+        self.peer_address(socket)
+    }
+
+    fn local(&self, socket: Socket) -> Option<SocketAddr> {
+        self.local_address(socket)
+    }
 }
 
 /// A socket of a reactor as a [`NetConn`].
@@ -53,5 +73,9 @@ impl<R: Reactor> NetConn for Wire<'_, R> {
 
     fn peer_address(&self) -> Option<SocketAddr> {
         self.reactor.peer_address(self.socket)
+    }
+
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.reactor.local_address(self.socket)
     }
 }

@@ -67,7 +67,7 @@ pub(super) enum Step {
     /// This entry is its session.
     Open(Key),
     /// The session is over.
-    Over { reason: Closed, timed_out: bool },
+    Over { reason: Closed },
     /// Its timer begins the next attempt.
     Waiting,
 }
@@ -307,7 +307,7 @@ impl<R: Reactor> Turn<R> {
                     self.try_next(key, Some(error));
                 }
             }
-            Step::Over { reason, timed_out } => self.connection_over(key, reason, timed_out),
+            Step::Over { reason } => self.connection_over(key, reason),
             step => dial.step = step,
         }
     }
@@ -328,7 +328,7 @@ impl<R: Reactor> Turn<R> {
         match dial.step {
             Step::Connecting(session) | Step::Open(session) => {
                 if let Some(entry) = self.entries.get_mut(session) {
-                    self.driver.close(entry, code);
+                    self.driver.close(entry, Closed::ByHandler(code));
                 }
             }
             Step::Resolving | Step::Waiting => self.forget(key),
@@ -490,14 +490,14 @@ impl<R: Reactor> Turn<R> {
     }
 
     /// Its session is over: it is opened again, or the client ends.
-    fn connection_over(&mut self, key: Key, reason: Closed, timed_out: bool) {
+    fn connection_over(&mut self, key: Key, reason: Closed) {
         let now_ms = self.driver.egress.now_ms;
         let draining = self.driver.shard.dials.draining;
         let Some(dial) = self.driver.shard.dials.get(key) else { return };
         if now_ms.saturating_sub(dial.opened_ms) >= STABLE_MS {
             dial.tries = 0;
         }
-        if draining || dial.cancelled || !(timed_out || is_worth_another(reason)) {
+        if draining || dial.cancelled || !is_worth_another(reason) {
             return self.forget(key);
         }
         self.try_later(key);
@@ -524,9 +524,9 @@ impl<R: Reactor> Turn<R> {
     /// Calls the handler of a client that has no session. A panic costs this client.
     fn tell(&mut self, key: Key, call: ClientCall<'_>) {
         let at = self.driver.shard.dials.route_of(key);
-        let super::driver::Driver { shard, egress, routes, .. } = &mut self.driver;
+        let super::driver::Driver { shard, egress, routes, reactor, .. } = &mut self.driver;
         let Some(route) = routes.get_mut(at) else { return };
-        let mut cx = Context { shard, egress };
+        let mut cx = Context { shard, egress, net: reactor };
         let told = catch_unwind(AssertUnwindSafe(|| route.client(&mut cx, call)));
         if told.is_err() {
             self.note_panic(told.err());
@@ -552,9 +552,9 @@ impl<R: Reactor> Turn<R> {
 /// Whether a connection that ended so is to be opened again.
 fn is_worth_another(reason: Closed) -> bool {
     match reason {
-        Closed::Lost | Closed::ByPeer(None) => true,
+        Closed::Lost | Closed::Idle | Closed::Stalled | Closed::ByPeer(None) => true,
         Closed::ByPeer(Some(code)) => matches!(code.get(), 1001 | 1011..=1014),
-        Closed::ByUs(_) => false,
+        _ => false,
     }
 }
 

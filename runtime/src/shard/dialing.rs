@@ -116,8 +116,8 @@ impl<R: Reactor> Driver<R> {
 
     fn open(&mut self, entry: &mut Entry, opened: &Opened, deflate: Option<Deflated>) {
         let route = usize::from(entry.route);
-        let Self { shard, egress, routes, .. } = self;
-        let mut cx = super::route::Context { shard, egress };
+        let Self { shard, egress, routes, reactor, .. } = self;
+        let mut cx = super::route::Context { shard, egress, net: reactor };
         routes[route].client(&mut cx, ClientCall::Opened(entry, opened, deflate));
     }
 
@@ -132,7 +132,7 @@ impl<R: Reactor> Driver<R> {
                     connected: dialing.key.is_some(),
                 }
             }
-            _ => Step::Over { reason: entry.ending(), timed_out: entry.flags.timed_out() },
+            _ => Step::Over { reason: entry.ending() },
         };
         if let Some(key) = self.shard.dials.over(entry.route, step) {
             self.shard.actions.push(Action::Dial(key));
@@ -143,8 +143,8 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn woken(&mut self, entry: &mut Entry, client: crate::ws::ClientId) {
         let route = usize::from(entry.route);
         self.guarded(entry, |driver, entry| {
-            let Self { shard, egress, routes, .. } = driver;
-            let mut cx = super::route::Context { shard, egress };
+            let Self { shard, egress, routes, reactor, .. } = driver;
+            let mut cx = super::route::Context { shard, egress, net: reactor };
             let open = entry.is_open().then_some(entry);
             routes[route].client(&mut cx, ClientCall::Woken(client, open));
         });

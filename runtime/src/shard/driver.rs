@@ -9,15 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hioload_pools::{Key, Lease, Wheel};
 use hioload_protocol::http::Response;
-use hioload_protocol::ws::{CloseCode, MessageKind, Opcode};
+use hioload_protocol::ws::{MessageKind, Opcode};
 
 use super::Shard;
 use super::conn::{NetConn, Wire};
 use super::entry::{Entry, Handshake, Phase, Protocol, Receiving};
 use super::handler::Closed;
-use super::handshake::{self, Paths, Unfinished};
+use super::handshake::{self, Unfinished};
 use super::message::Message;
 use super::outbox::Egress;
+use super::paths::Paths;
 use super::route::{Context, Route, fail_with, linger};
 use super::session::{Sent, WebSocketConn};
 use super::timers::{self, Due};
@@ -112,6 +113,11 @@ impl<R: Reactor> Driver<R> {
                     route.closed(cx, entry);
                 })
             });
+            self.egress.extras.forget(entry);
+        }
+        if entry.flags.unarmed() {
+            entry.flags.set_unarmed(false);
+            self.arm(entry);
         }
         // A client leaves it to the server to be the first to close (RFC 6455 section 7.1.1).
         let finished = entry.flags.shut() || entry.flags.client();
@@ -124,6 +130,7 @@ impl<R: Reactor> Driver<R> {
             drop(self.egress.drain(&mut entry.outbox));
             self.egress.windows.close(&mut entry.deflate);
             self.egress.late_pongs.remove(&entry.key.index);
+            self.egress.extras.forget(entry);
             self.wheel.cancel(entry.key.index);
             self.wire(entry).close();
             if entry.flags.client() {
@@ -154,7 +161,8 @@ impl<R: Reactor> Driver<R> {
 
     /// Sets the connection's timer to its next deadline.
     pub(super) fn arm(&mut self, entry: &Entry) {
-        match timers::deadline(entry, &self.egress.settings) {
+        let own = self.egress.extras.due_ms(entry);
+        match timers::deadline(entry, &self.egress.settings, own) {
             Some(tick) => self.wheel.set(entry.key.index, tick),
             None => self.wheel.cancel(entry.key.index),
         }
@@ -164,7 +172,8 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn expire(&mut self, entry: &mut Entry) {
         let now_ms = self.egress.now_ms;
         entry.wait_on(now_ms);
-        match timers::due(entry, &self.egress.settings, now_ms) {
+        let own = self.egress.extras.due_ms(entry);
+        match timers::due(entry, &self.egress.settings, own, now_ms) {
             Due::Nothing => {}
             Due::Handshake => {
                 self.shard.counters.handshakes_expired += 1;
@@ -181,14 +190,13 @@ impl<R: Reactor> Driver<R> {
             }
             Due::Idle => {
                 self.shard.counters.timeouts += 1;
-                entry.flags.set_timed_out(true);
-                self.context().link(entry).close(CloseCode::GOING_AWAY, "idle timeout");
+                self.context().link(entry).close_for(Closed::Idle, "idle timeout");
             }
-            Due::MessageAge => fail_with(&mut self.context(), entry, CloseCode::POLICY),
+            Due::MessageAge => fail_with(&mut self.context(), entry, Closed::MessageTooOld),
+            Due::Own => self.own_timers(entry),
             Due::Stalled => {
                 self.shard.counters.timeouts += 1;
-                entry.flags.set_timed_out(true);
-                entry.blame(Closed::ByUs(CloseCode::POLICY));
+                entry.blame(Closed::Stalled);
                 entry.advance(Phase::Dead, now_ms);
             }
             Due::Close => entry.advance(Phase::Dead, now_ms),
@@ -197,13 +205,31 @@ impl<R: Reactor> Driver<R> {
         self.arm(entry);
     }
 
+    /// What the handler set for this session and is due by now.
+    fn own_timers(&mut self, entry: &mut Entry) {
+        let now_ms = self.egress.now_ms;
+        if let Some(code) = self.egress.extras.overdue(entry, now_ms) {
+            return self.context().link(entry).close_for(Closed::Deadline(code), "deadline");
+        }
+        // Not those that are set meanwhile: they are for another turn.
+        for _ in 0..self.egress.extras.timers_due(entry, now_ms) {
+            let Some(token) = self.egress.extras.take_timer(entry, now_ms) else { return };
+            self.guarded(entry, |driver, entry| {
+                driver.call(entry, |route, cx, entry| route.timer(cx, entry, token));
+            });
+            if !entry.is_open() {
+                return;
+            }
+        }
+    }
+
     /// Ends a connection of any phase from our side; a second time it does nothing.
-    pub(super) fn close(&mut self, entry: &mut Entry, code: CloseCode) {
+    pub(super) fn close(&mut self, entry: &mut Entry, cause: Closed) {
         match entry.phase {
             Phase::Dialing | Phase::Head | Phase::Deciding => {
                 entry.advance(Phase::Dead, self.egress.now_ms)
             }
-            Phase::Open => self.context().link(entry).close(code, ""),
+            Phase::Open => self.context().link(entry).close_for(cause, ""),
             Phase::Closing | Phase::Lingering | Phase::Dead => {}
         }
         self.settle(entry);
@@ -239,8 +265,9 @@ impl<R: Reactor> Driver<R> {
     /// Answers a handshake that was left open.
     pub(super) fn answer(&mut self, entry: &mut Entry, answer: Box<dyn Any>) {
         self.guarded(entry, |driver, entry| {
-            let Self { shard, egress, routes, .. } = driver;
-            handshake::answered(&mut Context { shard, egress }, routes, entry, answer);
+            let Self { shard, egress, routes, paths, reactor, .. } = driver;
+            let mut cx = Context { shard, egress, net: reactor };
+            handshake::answered(&mut cx, routes, paths, entry, answer);
         });
         self.settle(entry);
         self.arm(entry);
@@ -321,7 +348,7 @@ impl<R: Reactor> Driver<R> {
     }
 
     pub(super) fn context(&mut self) -> Context<'_> {
-        Context { shard: &mut self.shard, egress: &mut self.egress }
+        Context { shard: &mut self.shard, egress: &mut self.egress, net: &self.reactor }
     }
 
     pub(super) fn wire(&mut self, entry: &Entry) -> Wire<'_, R> {
@@ -334,7 +361,8 @@ impl<R: Reactor> Driver<R> {
         entry: &mut Entry,
         callback: impl FnOnce(&mut dyn Route, &mut Context<'_>, &mut Entry) -> T,
     ) -> T {
-        let mut cx = Context { shard: &mut self.shard, egress: &mut self.egress };
+        let Self { shard, egress, reactor, .. } = self;
+        let mut cx = Context { shard, egress, net: reactor };
         callback(&mut *self.routes[usize::from(entry.route)], &mut cx, entry)
     }
 
@@ -352,7 +380,7 @@ impl<R: Reactor> Driver<R> {
             let response = Response::text(500, "the handler of this path failed");
             handshake::refuse(&mut self.context(), entry, &response, false);
         } else {
-            fail_with(&mut self.context(), entry, CloseCode::INTERNAL);
+            fail_with(&mut self.context(), entry, Closed::Panicked);
         }
     }
 
@@ -367,8 +395,8 @@ impl<R: Reactor> Driver<R> {
                 self.call(entry, |route, cx, entry| route.received(cx, entry, bytes))
             }
             Phase::Head => {
-                let Self { shard, egress, routes, paths, .. } = self;
-                let mut cx = Context { shard, egress };
+                let Self { shard, egress, routes, paths, reactor, .. } = self;
+                let mut cx = Context { shard, egress, net: reactor };
                 handshake::received(&mut cx, routes, paths, entry, bytes);
             }
             Phase::Dialing => self.answered(entry, bytes),

@@ -132,13 +132,15 @@ flags! {
     /// The reactor was told to close.
     released / set_released: 10,
     /// Subscribed to a topic, or was once.
-    subscribed / set_subscribed: 14,
+    subscribed / set_subscribed: 11,
+    /// It has something in the extras of the shard.
+    extra / set_extra: 12,
+    /// A timer or the deadline of its handler was set: the connection's timer is not yet.
+    unarmed / set_unarmed: 13,
     /// We opened this connection.
-    client / set_client: 11,
+    client / set_client: 14,
     /// Receiving is paused because the handler wants no more for now.
-    paused / set_paused: 12,
-    /// It ends because the peer was silent, or did not read.
-    timed_out / set_timed_out: 13,
+    paused / set_paused: 15,
 }
 
 impl Entry {

@@ -5,50 +5,19 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::fmt;
-use std::sync::Arc;
 
 use hioload_pools::{Key, Lease, ObjectPool, Slab};
 use hioload_protocol::http::{Head, Refusal, Response};
 
-use super::Shard;
 use super::entry::{Entry, Handshake, Phase, Protocol};
 use super::outbox::Egress;
+use super::paths::{Params, Paths};
 use super::request::Request;
 use super::route::{Context, Outcome, Route, linger};
 use super::session::SessionId;
 
 /// Room for a head that came in pieces, at first: most heads are shorter.
 const HELD_BYTES: usize = 1024;
-
-/// Answers a plain HTTP request.
-pub(crate) type PlainHandler =
-    Arc<dyn Fn(&mut Shard, &Request<'_>) -> Response + Send + Sync + 'static>;
-
-/// Who answers which path.
-#[derive(Clone, Default)]
-pub(crate) struct Paths {
-    /// Paths of WebSocket routes, with the index of the route.
-    pub(crate) websockets: Vec<(String, u16)>,
-    /// Paths with plain answers.
-    pub(crate) plain: Vec<(String, PlainHandler)>,
-}
-
-impl fmt::Debug for Paths {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Paths").field("websockets", &self.websockets).finish_non_exhaustive()
-    }
-}
-
-impl Paths {
-    fn websocket(&self, path: &str) -> Option<u16> {
-        self.websockets.iter().find(|(known, _)| known == path).map(|(_, route)| *route)
-    }
-
-    fn plain(&self, path: &str) -> Option<&PlainHandler> {
-        self.plain.iter().find(|(known, _)| known == path).map(|(_, handler)| handler)
-    }
-}
 
 /// The unfinished handshakes of a shard, oldest first.
 #[derive(Debug, Default)]
@@ -120,6 +89,7 @@ pub(crate) fn received_behind_head(cx: &mut Context<'_>, entry: &mut Entry, byte
 pub(crate) fn answered(
     cx: &mut Context<'_>,
     routes: &mut [Box<dyn Route>],
+    paths: &Paths,
     entry: &mut Entry,
     answer: Box<dyn Any>,
 ) {
@@ -131,7 +101,11 @@ pub(crate) fn answered(
     let route = &mut routes[usize::from(entry.route)];
     let outcome = match Head::parse(&bytes[..end], &limits) {
         Ok(head) => match head.websocket() {
-            Ok(websocket) => route.answered(cx, entry, answer, &websocket),
+            Ok(websocket) => {
+                let params = paths.websocket(head.path()).map(|(_, params)| params);
+                let request = request_of(cx, entry, &head, &bytes[..end], params);
+                route.answered(cx, entry, answer, &request, &websocket)
+            }
             Err(refusal) => return reject(cx, entry, &refusal),
         },
         Err(refusal) => return reject(cx, entry, &refusal),
@@ -216,16 +190,15 @@ fn answer(
         Ok(head) => head,
         Err(refusal) => return reject(cx, entry, &refusal),
     };
-    let id = SessionId { shard: cx.shard.index(), key: entry.key };
-    let request = Request::new(&head, id);
     let head_only = head.method() == "HEAD";
     if !head.is_upgrade()
-        && let Some(handler) = paths.plain(head.path())
+        && let Some((handler, params)) = paths.plain(head.path())
     {
+        let request = request_of(cx, entry, &head, &bytes[..end], Some(params));
         let response = handler(cx.shard, &request);
         return respond(cx, entry, |out| response.write_to(out, head_only));
     }
-    let Some(route) = paths.websocket(head.path()) else {
+    let Some((route, params)) = paths.websocket(head.path()) else {
         let response = Response::text(404, "nothing is served at this path");
         return refuse(cx, entry, &response, head_only);
     };
@@ -239,8 +212,20 @@ fn answer(
         Err(refusal) => return reject(cx, entry, &refusal),
     };
     entry.route = route;
+    let request = request_of(cx, entry, &head, &bytes[..end], Some(params));
     let outcome = routes[usize::from(route)].upgrade(cx, entry, &request, &websocket);
     conclude(cx, routes, entry, bytes, end, outcome);
+}
+
+fn request_of<'a>(
+    cx: &Context<'a>,
+    entry: &Entry,
+    head: &'a Head<'a>,
+    bytes: &'a [u8],
+    params: Option<Params<'a>>,
+) -> Request<'a> {
+    let id = SessionId { shard: cx.shard.index(), key: entry.key };
+    Request::new(head, bytes, params.unwrap_or_default(), id, (cx.net, entry.socket))
 }
 
 /// Does what the handler decided.

@@ -4,18 +4,24 @@
 //! the connection marked as dirty. Nothing is sent here; the end of the turn does that.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use hioload_protocol::http::Head;
 use hioload_protocol::ws::frame::{self, Header};
 use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{CloseCode, MessageKind, Opcode, Role};
 
+use super::conn::Addresses;
 use super::deflate::{DeflateId, Outgoing};
 use super::entry::{Entry, Phase, Protocol};
+use super::extra::{Extra, SessionStats, TimerRefused, tick_after};
 use super::handler::Closed;
 use super::message::Message;
 use super::outbox::{COPIED_BYTES_MAX, Egress, Exhausted};
 use super::session::{Sent, SessionId, WebSocketConn};
 use super::topics::{Encoding, Publication, SubscribeError};
+use crate::Time;
 use crate::config::SlowReader;
 
 /// The way from a connection to its outbox.
@@ -23,6 +29,7 @@ pub(crate) struct Link<'a> {
     pub(crate) shard: u16,
     pub(crate) entry: &'a mut Entry,
     pub(crate) egress: &'a mut Egress,
+    pub(crate) net: &'a dyn Addresses,
 }
 
 impl fmt::Debug for Link<'_> {
@@ -44,7 +51,10 @@ impl Link<'_> {
         let len = frame.encode(&mut header);
         match self.egress.stage(&mut self.entry.outbox, &header[..len], payload, frame.mask) {
             Ok(()) => self.mark_dirty(),
-            Err(Exhausted) => self.entry.advance(Phase::Dead, self.egress.now_ms),
+            Err(Exhausted) => {
+                self.entry.blame(Closed::OutOfMemory);
+                self.entry.advance(Phase::Dead, self.egress.now_ms);
+            }
         }
     }
 
@@ -52,7 +62,27 @@ impl Link<'_> {
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         match self.egress.stage(&mut self.entry.outbox, bytes, &[], None) {
             Ok(()) => self.mark_dirty(),
-            Err(Exhausted) => self.entry.advance(Phase::Dead, self.egress.now_ms),
+            Err(Exhausted) => {
+                self.entry.blame(Closed::OutOfMemory);
+                self.entry.advance(Phase::Dead, self.egress.now_ms);
+            }
+        }
+    }
+
+    /// Starts the closing handshake for this cause.
+    pub(crate) fn close_for(&mut self, cause: Closed, reason: &str) {
+        if !self.entry.is_open() {
+            return;
+        }
+        let now_ms = self.egress.now_ms;
+        self.entry.blame(cause);
+        if let Protocol::WebSocket(connection) = &mut self.entry.protocol {
+            connection.close_sent();
+            self.entry.advance(Phase::Closing, now_ms);
+            self.send_close(cause.code(), reason);
+        } else {
+            self.entry.advance(Phase::Lingering, now_ms);
+            self.mark_dirty();
         }
     }
 
@@ -80,15 +110,17 @@ impl Link<'_> {
         match settings.slow_reader {
             SlowReader::Drop if queued > settings.outbox_high_bytes => false,
             SlowReader::Close if queued > settings.outbox_high_bytes => {
-                self.close(CloseCode::POLICY, "reads too slowly");
+                self.close_for(Closed::SlowReader, "reads too slowly");
                 false
             }
             _ => queued + len <= settings.outbox_max_bytes,
         }
     }
 
-    fn verdict(&mut self) -> Sent {
+    /// A message of `len` bytes was queued.
+    fn verdict(&mut self, len: usize) -> Sent {
         self.mark_dirty();
+        self.egress.extras.count_out(self.entry, len);
         if self.entry.outbox.queued() > self.egress.settings.outbox_high_bytes {
             self.entry.flags.set_full(true);
             Sent::Full
@@ -153,6 +185,56 @@ impl Link<'_> {
     }
 }
 
+/// What a session may ask of its connection, and what it set for itself.
+impl Link<'_> {
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
+        self.net.peer(self.entry.socket)
+    }
+
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.net.local(self.entry.socket)
+    }
+
+    pub(crate) fn extra(&self) -> Option<&Extra> {
+        self.egress.extras.get(self.entry)
+    }
+
+    /// Asks the head of the request, if it was kept.
+    pub(crate) fn head<'a>(
+        &'a self,
+        ask: impl FnOnce(&Head<'a>) -> Option<&'a str>,
+    ) -> Option<&'a str> {
+        let head = self.extra()?.kept.as_ref()?.parse(&self.egress.settings.head)?;
+        ask(&head)
+    }
+
+    pub(crate) fn stats(&self) -> Option<SessionStats> {
+        let stats = self.extra()?.stats.as_ref()?;
+        let heard_at = Time::from_nanos(self.entry.heard_ms * 1_000_000);
+        Some(SessionStats { heard_at, ..**stats })
+    }
+
+    pub(crate) fn set_timer(&mut self, after: Duration, token: u64) -> Result<(), TimerRefused> {
+        if !self.entry.is_open() {
+            return Err(TimerRefused);
+        }
+        let at_ms = tick_after(self.egress.now, after);
+        self.egress.extras.set_timer(self.entry, at_ms, token)
+    }
+
+    pub(crate) fn cancel_timer(&mut self, token: u64) -> bool {
+        self.egress.extras.cancel_timer(self.entry, token)
+    }
+
+    pub(crate) fn set_deadline(&mut self, deadline: Option<(Duration, CloseCode)>) {
+        if self.entry.is_open() {
+            let now = self.egress.now;
+            let deadline = deadline.map(|(after, code)| (tick_after(now, after), code));
+            self.egress.extras.set_deadline(self.entry, deadline);
+        }
+    }
+}
+
 /// Topics.
 impl Link<'_> {
     pub(crate) fn subscribe(&mut self, topic: &str) -> Result<bool, SubscribeError> {
@@ -205,7 +287,7 @@ impl Link<'_> {
             self.egress.append(&mut self.entry.outbox, header);
         }
         self.egress.append(&mut self.entry.outbox, encoded.body);
-        self.verdict()
+        self.verdict(publication.payload.len())
     }
 }
 
@@ -214,19 +296,20 @@ impl WebSocketConn for Link<'_> {
         if !self.entry.is_open() || !self.admits(message.len()) {
             return Sent::Dropped;
         }
+        let len = message.len();
         match self.compress(message.kind(), &message) {
             Ok(false) => {}
-            Ok(true) => return self.verdict(),
+            Ok(true) => return self.verdict(len),
             Err(Exhausted) => return Sent::Dropped,
         }
-        let frame = self.header_of(message.kind(), message.len());
-        let queued = if message.len() <= COPIED_BYTES_MAX {
+        let frame = self.header_of(message.kind(), len);
+        let queued = if len <= COPIED_BYTES_MAX {
             self.stage(frame, &message)
         } else {
             self.append(frame, message)
         };
         match queued {
-            Ok(()) => self.verdict(),
+            Ok(()) => self.verdict(len),
             Err(Exhausted) => Sent::Dropped,
         }
     }
@@ -237,12 +320,12 @@ impl WebSocketConn for Link<'_> {
         }
         match self.compress(kind, payload) {
             Ok(false) => {}
-            Ok(true) => return self.verdict(),
+            Ok(true) => return self.verdict(payload.len()),
             Err(Exhausted) => return Sent::Dropped,
         }
         let frame = self.header_of(kind, payload.len());
         match self.stage(frame, payload) {
-            Ok(()) => self.verdict(),
+            Ok(()) => self.verdict(payload.len()),
             Err(Exhausted) => Sent::Dropped,
         }
     }
@@ -254,19 +337,7 @@ impl WebSocketConn for Link<'_> {
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {
-        if !self.entry.is_open() {
-            return;
-        }
-        let now_ms = self.egress.now_ms;
-        self.entry.blame(Closed::ByUs(code));
-        if let Protocol::WebSocket(connection) = &mut self.entry.protocol {
-            connection.close_sent();
-            self.entry.advance(Phase::Closing, now_ms);
-            self.send_close(Some(code), reason);
-        } else {
-            self.entry.advance(Phase::Lingering, now_ms);
-            self.mark_dirty();
-        }
+        self.close_for(Closed::ByHandler(code), reason);
     }
 
     fn queued_bytes(&self) -> usize {

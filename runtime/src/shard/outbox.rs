@@ -15,9 +15,11 @@ use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{Control, Env, Limits, Memory, Violation};
 
 use super::deflate::{DeflateId, Outgoing, StandingAlone, Windows};
+use super::extra::Extras;
 use super::secrets::Secrets;
 use super::settings::Settings;
 use super::topics::{SharedTopics, Topics};
+use crate::Time;
 
 /// Payloads up to this size are copied into the staging buffer; larger ones stay where they are.
 /// Copying 2 KiB costs about as much as one more segment of a gathered send.
@@ -92,6 +94,8 @@ pub(crate) struct Egress {
     pub(crate) settings: Rc<Settings>,
     /// The tick of the turn.
     pub(crate) now_ms: u64,
+    /// The time of the turn.
+    pub(super) now: Time,
     /// The part of the staging buffer that is not yet used.
     staging: Option<Lease>,
     nodes: Vec<Node>,
@@ -109,6 +113,7 @@ pub(crate) struct Egress {
     /// Of the sessions that compress.
     pub(crate) windows: Windows,
     pub(crate) topics: SharedTopics,
+    pub(crate) extras: Extras,
     /// What was copied last to outlive this turn, and its copy: a message that went to many is
     /// copied for the first of those that do not read, and not once for each.
     settled: Option<(Shared, Shared)>,
@@ -138,10 +143,12 @@ impl Egress {
         let topics = Topics::new(settings.topics_max, settings.subscriptions_max);
         Self {
             topics: Rc::new(RefCell::new(topics)),
+            extras: Extras::default(),
             settled: None,
             pool,
             settings,
             now_ms: 0,
+            now: Time::ZERO,
             staging: None,
             nodes: Vec::with_capacity(1024),
             free: NONE,
@@ -164,8 +171,9 @@ impl Egress {
 
     /// Between two turns: the staging buffer is used again from its start once everything in it
     /// has left.
-    pub(crate) fn begin_turn(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+    pub(crate) fn begin_turn(&mut self, now: Time) {
+        self.now_ms = now.as_millis();
+        self.now = now;
         if let Some(staging) = &mut self.staging {
             staging.reclaim();
         }

@@ -37,6 +37,7 @@ impl<H: RawHandler> Route for RawRoute<H> {
         _: &mut Context<'_>,
         _: &mut Entry,
         _: Box<dyn Any>,
+        _: &Request<'_>,
         _: &WebSocketRequest<'_>,
     ) -> Outcome {
         Outcome::Refused(http::Response::text(404, "no WebSocket here"))
@@ -56,6 +57,7 @@ impl<H: RawHandler> Route for RawRoute<H> {
     fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
         if entry.is_open() {
             cx.shard.counters.messages += 1;
+            cx.egress.extras.count_in(entry, bytes.len());
             let bytes = Message::new(MessageKind::Binary, bytes);
             self.0.call(cx, entry, |handler, shard, session| {
                 handler.received(shard, session, bytes);
@@ -73,6 +75,10 @@ impl<H: RawHandler> Route for RawRoute<H> {
 
     fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         self.0.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
+    }
+
+    fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64) {
+        self.0.call(cx, entry, |handler, shard, session| handler.timer(shard, session, token));
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {

@@ -12,6 +12,7 @@ use hioload_protocol::ws::CloseCode;
 
 use super::Shard;
 use super::client::ClientCall;
+use super::conn::Addresses;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
 use super::link::Link;
@@ -23,11 +24,12 @@ use super::session::Session;
 pub(crate) struct Context<'a> {
     pub(crate) shard: &'a mut Shard,
     pub(crate) egress: &'a mut Egress,
+    pub(crate) net: &'a dyn Addresses,
 }
 
 impl Context<'_> {
     pub(crate) fn link<'b>(&'b mut self, entry: &'b mut Entry) -> Link<'b> {
-        Link { shard: self.shard.index(), entry, egress: self.egress }
+        Link { shard: self.shard.index(), entry, egress: self.egress, net: self.net }
     }
 }
 
@@ -56,6 +58,7 @@ pub(crate) trait Route {
         cx: &mut Context<'_>,
         entry: &mut Entry,
         answer: Box<dyn Any>,
+        request: &Request<'_>,
         websocket: &WebSocketRequest<'_>,
     ) -> Outcome;
 
@@ -79,6 +82,9 @@ pub(crate) trait Route {
 
     /// The outbox is below its low mark again.
     fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
+
+    /// A timer of the session is due.
+    fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64);
 
     /// The session is over: tells the handler and forgets the user's data.
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
@@ -104,7 +110,7 @@ impl<H, S> Host<H, S> {
         callback: impl FnOnce(&mut H, &mut Shard, &mut Session<'_, S>),
     ) {
         if let Some(mut data) = self.sessions.remove(entry.user) {
-            let link = Link { shard: cx.shard.index(), entry, egress: cx.egress };
+            let link = Link { shard: cx.shard.index(), entry, egress: cx.egress, net: cx.net };
             callback(&mut self.handler, cx.shard, &mut Session::new(&mut data, link));
         }
     }
@@ -117,16 +123,17 @@ impl<H, S> Host<H, S> {
         callback: impl FnOnce(&mut H, &mut Shard, &mut Session<'_, S>),
     ) {
         if let Some(data) = self.sessions.get_mut(entry.user) {
-            let link = Link { shard: cx.shard.index(), entry, egress: cx.egress };
+            let link = Link { shard: cx.shard.index(), entry, egress: cx.egress, net: cx.net };
             callback(&mut self.handler, cx.shard, &mut Session::new(data, link));
         }
     }
 }
 
-/// Ends a session with a close frame, unless one was sent already.
-pub(crate) fn fail_with(cx: &mut Context<'_>, entry: &mut Entry, code: CloseCode) {
+/// Ends a session for this cause with a close frame, unless one was sent already.
+pub(crate) fn fail_with(cx: &mut Context<'_>, entry: &mut Entry, cause: Closed) {
     if entry.is_open() {
-        entry.blame(Closed::ByUs(code));
+        entry.blame(cause);
+        let code = cause.code().unwrap_or(CloseCode::INTERNAL);
         if matches!(entry.protocol, Protocol::WebSocket(_)) {
             cx.link(entry).send_close(Some(code), "");
         }

@@ -1,10 +1,13 @@
 //! One open connection, as its handler sees it during a callback.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use hioload_pools::Key;
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
+use super::extra::{SessionStats, TimerRefused};
 use super::link::Link;
 use super::message::Message;
 use super::topics::SubscribeError;
@@ -149,6 +152,246 @@ impl<'a, S> Session<'a, S> {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.link.is_open()
+    }
+}
+
+/// What is known of the peer and of how it came.
+impl<S> Session<'_, S> {
+    /// The address of the peer: one system call, nothing is kept for it. `None` for a Unix socket,
+    /// and once the connection is lost.
+    ///
+    /// # Examples
+    /// ```
+    /// # use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Who;
+    /// # impl Handler for Who {
+    /// #   type Session = ();
+    /// #   fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #     Upgrade::accept(())
+    /// #   }
+    /// fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: Message) {
+    ///     if let Some(peer) = session.peer_address() {
+    ///         session.send_text(&format!("you are {}", peer.ip()));
+    ///     }
+    /// }
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Who);
+    /// # let mut client = bench.connect("/")?;
+    /// # client.send_text("who am I?");
+    /// # let answer = hioload::testkit::Received::Text("you are 192.0.2.1".into());
+    /// # assert_eq!(client.receive(), Some(answer));
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.link.peer_address()
+    }
+
+    /// The address that the peer connected to: see [`peer_address`](Self::peer_address).
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.link.local_address()
+    }
+
+    /// The path of the request, if it was [kept](super::Upgrade::keep_request). This and
+    /// [`header`](Self::header) parse the kept head each time.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.link.head(|head| Some(head.path()))
+    }
+
+    /// The first header of this name, in any case, if the request was
+    /// [kept](super::Upgrade::keep_request).
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.link.head(|head| head.header(name))
+    }
+
+    /// What a parameter of the route stands for, if the request was
+    /// [kept](super::Upgrade::keep_request): see [`Request::param`](super::Request::param).
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.link.extra()?.kept.as_ref()?.param(name)
+    }
+
+    /// The subprotocol that was [chosen](super::Upgrade::subprotocol) (RFC 6455 section 1.9).
+    ///
+    /// # Examples
+    /// ```
+    /// # use hioload::{CloseCode, Closed, Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Example;
+    /// # impl Handler for Example {
+    /// #   type Session = ();
+    /// fn upgrade(&mut self, _: &mut Shard, request: &Request<'_>) -> Upgrade<()> {
+    ///     let offered = request.websocket().ok();
+    ///     let chosen = offered.and_then(|offered| offered.choose_subprotocol(&["v2", "v1"]));
+    ///     match chosen {
+    ///         Some(name) => Upgrade::accept(()).subprotocol(name),
+    ///         None => Upgrade::refuse(400),
+    ///     }
+    /// }
+    /// fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+    ///     assert!(matches!(session.subprotocol(), Some("v1" | "v2")));
+    /// }
+    /// #   fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Example);
+    /// # let client = bench.connect_with("/", &[], &["v1"])?;
+    /// # assert_eq!(client.subprotocol(), Some("v1"));
+    /// # assert_eq!(bench.shard_stats().counters.panics, 0);
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.link.extra()?.subprotocol.as_deref()
+    }
+
+    /// What the peer wrote into its close frame beside the code, if it did: for
+    /// [`closed`](super::Handler::closed).
+    ///
+    /// # Examples
+    /// ```
+    /// # use hioload::{CloseCode, Closed, Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Example;
+    /// # impl Handler for Example {
+    /// #   type Session = ();
+    /// #   fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #     Upgrade::accept(())
+    /// #   }
+    /// #   fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+    /// fn closed(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
+    ///     match reason {
+    ///         Closed::ByPeer(code) => println!("left: {code:?} {:?}", session.close_reason()),
+    ///         other => println!("ended: {other:?}, close code {:?}", other.code()),
+    ///     }
+    /// }
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Example);
+    /// # bench.connect("/")?.close(CloseCode::NORMAL, "enough");
+    /// # assert_eq!(bench.shard_stats().counters.panics, 0);
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
+    #[must_use]
+    pub fn close_reason(&self) -> Option<&str> {
+        self.link.extra()?.close_reason.as_deref()
+    }
+
+    /// What the session has counted, if it was opened
+    /// [to do so](super::Upgrade::with_stats).
+    ///
+    /// # Examples
+    /// ```
+    /// # use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Meter;
+    /// # impl Handler for Meter {
+    /// #   type Session = ();
+    /// fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    ///     Upgrade::accept(()).with_stats()
+    /// }
+    /// fn message(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, _: Message) {
+    ///     let stats = session.stats().expect("it was opened with them");
+    ///     let age = shard.now().since(stats.opened_at);
+    ///     session.send_text(&format!("{} in {age:?}", stats.messages_in));
+    /// }
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Meter);
+    /// # let mut client = bench.connect("/")?;
+    /// # bench.advance(std::time::Duration::from_secs(3));
+    /// # client.send_text("how many?");
+    /// # let answer = hioload::testkit::Received::Text("1 in 3s".into());
+    /// # assert_eq!(client.receive(), Some(answer));
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Option<SessionStats> {
+        self.link.stats()
+    }
+}
+
+/// Timers: they end with the session, and none is early. They are exact to the millisecond, but
+/// come after all else of their turn.
+impl<S> Session<'_, S> {
+    /// Lets [`Handler::timer`](super::Handler::timer) be called with `token` when `after` has
+    /// passed, at the earliest in the next millisecond. A timer with this token that is set already
+    /// is set anew. Timers that are due in one turn come in the order of their times.
+    ///
+    /// # Errors
+    /// The session has [`TIMERS_MAX`](super::TIMERS_MAX) of them, or is closing.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// # use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+    ///
+    /// /// Says when a session has said nothing for a minute.
+    /// struct Reminder;
+    ///
+    /// impl Handler for Reminder {
+    ///     type Session = ();
+    ///     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    ///         Upgrade::accept(())
+    ///     }
+    ///     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: Message) {
+    ///         session.set_timer(Duration::from_secs(60), 1).expect("it is the only one");
+    ///     }
+    ///     fn timer(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _token: u64) {
+    ///         session.send_text("are you still there?");
+    ///     }
+    /// }
+    /// # let bench = hioload::testkit::Bench::new(Reminder);
+    /// # let mut client = bench.connect("/")?;
+    /// # client.send_text("hello");
+    /// # bench.advance(Duration::from_secs(60));
+    /// # let answer = hioload::testkit::Received::Text("are you still there?".into());
+    /// # assert_eq!(client.receive(), Some(answer));
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
+    pub fn set_timer(&mut self, after: Duration, token: u64) -> Result<(), TimerRefused> {
+        self.link.set_timer(after, token)
+    }
+
+    /// Takes a timer back. `false`: there was none with this token, or it was called already.
+    pub fn cancel_timer(&mut self, token: u64) -> bool {
+        self.link.cancel_timer(token)
+    }
+
+    /// Closes the session with this code when `after` has passed, whatever it does until then: for
+    /// sessions whose permission ends. Another deadline takes the place of this one.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// # use hioload::{CloseCode, Closed, Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Example;
+    /// # impl Handler for Example {
+    /// #   type Session = ();
+    /// #   fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #     Upgrade::accept(())
+    /// #   }
+    /// fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+    ///     // The token that it came with is valid for an hour.
+    ///     session.set_deadline(Duration::from_secs(3600), CloseCode::POLICY);
+    /// }
+    /// fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+    ///     if message.text() == Some("stay") {
+    ///         session.clear_deadline();
+    ///     }
+    /// }
+    /// # }
+    /// # let bench = hioload::testkit::Bench::new(Example);
+    /// # let (mut one, mut other) = (bench.connect("/")?, bench.connect("/")?);
+    /// # other.send_text("stay");
+    /// # bench.advance(Duration::from_secs(59));
+    /// # assert_eq!(one.receive(), None);
+    /// # Ok::<(), hioload::testkit::Refused>(())
+    /// ```
+    pub fn set_deadline(&mut self, after: Duration, code: CloseCode) {
+        self.link.set_deadline(Some((after, code)));
+    }
+
+    /// Takes the deadline back.
+    pub fn clear_deadline(&mut self) {
+        self.link.set_deadline(None);
     }
 }
 

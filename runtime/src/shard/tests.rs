@@ -104,6 +104,10 @@ impl<R: Reactor> Reactor for Recording<R> {
         self.inner.peer_address(socket)
     }
 
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        self.inner.local_address(socket)
+    }
+
     fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -136,7 +140,8 @@ fn turn_over<R: Reactor>(reactor: R, pool: Arena) -> (Turn<R>, SocketAddr) {
         seed: [1; 32],
     });
     turn.install(|_| {
-        let paths = Paths { websockets: vec![("/".to_owned(), 0)], ..Paths::default() };
+        let mut paths = Paths::default();
+        paths.add_websocket("/", 0).unwrap();
         (vec![websocket_route(Echo, 100, None)], paths)
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

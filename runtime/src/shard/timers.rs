@@ -21,18 +21,21 @@ pub(crate) enum Due {
     Stalled,
     /// A message began too long ago.
     MessageAge,
+    /// A timer or the deadline that the handler set.
+    Own,
     /// The closing handshake, or the peer's FIN, did not come in time.
     Close,
 }
 
-/// The earliest tick at which [`due`] may answer something; `None` if never.
-pub(crate) fn deadline(entry: &Entry, settings: &Settings) -> Option<u64> {
+/// The earliest tick at which [`due`] may answer something; `None` if never. `own`: when something
+/// that the handler set is due.
+pub(crate) fn deadline(entry: &Entry, settings: &Settings, own: Option<u64>) -> Option<u64> {
     match entry.phase {
         Phase::Head | Phase::Deciding => Some(entry.since_ms + settings.handshake_timeout_ms),
-        Phase::Open => [silence(entry, settings), stall(entry, settings), age(entry, settings)]
-            .into_iter()
-            .flatten()
-            .min(),
+        Phase::Open => {
+            let ours = [silence(entry, settings), stall(entry, settings), age(entry, settings)];
+            ours.into_iter().chain([own]).flatten().min()
+        }
         Phase::Closing | Phase::Lingering => {
             let patience = settings.close_timeout_ms;
             stall(entry, settings).or(Some(entry.since_ms + patience))
@@ -43,13 +46,14 @@ pub(crate) fn deadline(entry: &Entry, settings: &Settings) -> Option<u64> {
 }
 
 /// What the clock asks at `now_ms`.
-pub(crate) fn due(entry: &Entry, settings: &Settings, now_ms: u64) -> Due {
+pub(crate) fn due(entry: &Entry, settings: &Settings, own: Option<u64>, now_ms: u64) -> Due {
     let over = |deadline: Option<u64>| deadline.is_some_and(|at| at <= now_ms);
     match entry.phase {
-        _ if !over(deadline(entry, settings)) => Due::Nothing,
+        _ if !over(deadline(entry, settings, own)) => Due::Nothing,
         Phase::Head | Phase::Deciding => Due::Handshake,
         Phase::Open if over(stall(entry, settings)) => Due::Stalled,
         Phase::Open if over(age(entry, settings)) => Due::MessageAge,
+        Phase::Open if over(own) => Due::Own,
         Phase::Open if now_ms < entry.heard_ms + settings.idle_timeout_ms => Due::Ping,
         Phase::Open => Due::Idle,
         Phase::Closing | Phase::Lingering => Due::Close,

@@ -19,10 +19,12 @@ use super::dial::{Dials, OrdersOf};
 use super::driver::Driver;
 use super::entry::{Entry, Phase};
 use super::executor::Executor;
-use super::handshake::{Paths, Unfinished};
+use super::handler::Closed;
+use super::handshake::Unfinished;
 use super::mailbox::Letter;
 use super::message::Message;
 use super::outbox::Egress;
+use super::paths::Paths;
 use super::request::UpgradeToken;
 use super::route::Route;
 use super::secrets::Secrets;
@@ -148,7 +150,7 @@ impl<R: Reactor> Turn<R> {
         self.driver.shard.now = now;
         self.driver.shard.counters.turns += 1;
         self.driver.shard.executor.timers().advance(now);
-        self.driver.egress.begin_turn(now.as_millis());
+        self.driver.egress.begin_turn(now);
 
         let mut batch = std::mem::take(&mut self.batch);
         for Completion { token, event } in batch.drain(..) {
@@ -316,7 +318,7 @@ impl<R: Reactor> Turn<R> {
 
     fn close(&mut self, key: Key, code: CloseCode) {
         if let Some(entry) = self.entries.get_mut(key) {
-            self.driver.close(entry, code);
+            self.driver.close(entry, Closed::ByHandler(code));
         }
     }
 
@@ -337,7 +339,7 @@ impl<R: Reactor> Turn<R> {
         self.close_listeners();
         self.drain_clients();
         for entry in self.entries.iter_mut() {
-            self.driver.close(entry, CloseCode::GOING_AWAY);
+            self.driver.close(entry, Closed::Shutdown);
         }
     }
 

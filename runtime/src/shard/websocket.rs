@@ -9,7 +9,8 @@ use hioload_protocol::ws::{
 };
 
 use super::entry::{Entry, Phase, Protocol};
-use super::handler::{Closed, Decision, Handler, Upgrade};
+use super::extra::SessionStats;
+use super::handler::{Closed, Decision, Handler, Options, Upgrade};
 use super::message::Message;
 use super::request::Request;
 use super::route::{Context, Host, Outcome, Route, fail_with, linger};
@@ -36,10 +37,13 @@ impl<H: Handler> WebSocketRoute<H> {
         cx: &mut Context<'_>,
         entry: &mut Entry,
         answer: Upgrade<H::Session>,
+        request: &Request<'_>,
         websocket: &WebSocketRequest<'_>,
     ) -> Outcome {
-        let (data, subprotocol, headers) = match answer.0 {
-            Decision::Accept { data, subprotocol, headers } => (data, subprotocol, headers),
+        let (data, subprotocol, headers, options) = match answer.0 {
+            Decision::Accept { data, subprotocol, headers, options } => {
+                (data, subprotocol, headers, options)
+            }
             Decision::Refuse(response) => return Outcome::Refused(response),
             Decision::Later(token) if token.0.key == entry.key => return Outcome::Later,
             Decision::Later(_) => {
@@ -78,6 +82,7 @@ impl<H: Handler> WebSocketRoute<H> {
         entry.protocol = Protocol::WebSocket(connection);
         entry.advance(Phase::Open, cx.egress.now_ms);
         entry.flags.set_opened(true);
+        keep(cx, entry, options, subprotocol, request);
         cx.link(entry).send_raw(&head);
         cx.egress.scratch = head;
         self.host.call(cx, entry, |handler, shard, session| handler.opened(shard, session));
@@ -87,6 +92,7 @@ impl<H: Handler> WebSocketRoute<H> {
     fn message(&mut self, cx: &mut Context<'_>, entry: &mut Entry, message: Message) {
         if entry.is_open() {
             cx.shard.counters.messages += 1;
+            cx.egress.extras.count_in(entry, message.len());
             self.host.call(cx, entry, |handler, shard, session| {
                 handler.message(shard, session, message)
             });
@@ -154,8 +160,8 @@ impl<H: Handler> WebSocketRoute<H> {
                 bytes.advance(at);
             }
             Event::Pong(_) => bytes.advance(at),
-            Event::Close { code, .. } => {
-                answer_close(cx, entry, code);
+            Event::Close { code, reason } => {
+                answer_close(cx, entry, code, &reason);
                 bytes.advance(at);
             }
         }
@@ -171,7 +177,7 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         websocket: &WebSocketRequest<'_>,
     ) -> Outcome {
         let answer = self.host.handler.upgrade(cx.shard, request);
-        self.decide(cx, entry, answer, websocket)
+        self.decide(cx, entry, answer, request, websocket)
     }
 
     fn answered(
@@ -179,10 +185,11 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         cx: &mut Context<'_>,
         entry: &mut Entry,
         answer: Box<dyn Any>,
+        request: &Request<'_>,
         websocket: &WebSocketRequest<'_>,
     ) -> Outcome {
         match answer.downcast::<Upgrade<H::Session>>() {
-            Ok(answer) => self.decide(cx, entry, *answer, websocket),
+            Ok(answer) => self.decide(cx, entry, *answer, request, websocket),
             Err(_) => {
                 tracing::error!("a handshake was answered with another route's session type");
                 Outcome::Refused(http::Response::text(500, "bad upgrade answer"))
@@ -252,12 +259,43 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         self.host.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
     }
 
+    fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64) {
+        self.host.call(cx, entry, |handler, shard, session| handler.timer(shard, session, token));
+    }
+
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let reason = entry.ending();
         self.host.last_call(cx, entry, |handler, shard, session| {
             handler.closed(shard, session, reason);
         });
     }
+}
+
+/// Keeps what the handler asked for, for the life of the session.
+fn keep(
+    cx: &mut Context<'_>,
+    entry: &mut Entry,
+    options: Options,
+    subprotocol: Option<&str>,
+    request: &Request<'_>,
+) {
+    if options == Options::default() && subprotocol.is_none() {
+        return;
+    }
+    let now = cx.shard.now();
+    let extra = cx.egress.extras.make(entry);
+    extra.subprotocol = subprotocol.map(Into::into);
+    extra.kept = options.keep_request.then(|| Box::new(request.keep()));
+    extra.stats = options.with_stats.then(|| {
+        Box::new(SessionStats {
+            messages_in: 0,
+            bytes_in: 0,
+            messages_out: 0,
+            bytes_out: 0,
+            opened_at: now,
+            heard_at: now,
+        })
+    });
 }
 
 /// Answers a ping at once while the peer reads, and only the newest one later if it does not
@@ -275,9 +313,15 @@ fn answer_ping(cx: &mut Context<'_>, entry: &mut Entry, payload: Control) {
 
 /// The peer's close frame: ours is the answer, or it was the answer to ours
 /// (RFC 6455 section 5.5.1).
-fn answer_close(cx: &mut Context<'_>, entry: &mut Entry, code: Option<CloseCode>) {
+fn answer_close(cx: &mut Context<'_>, entry: &mut Entry, code: Option<CloseCode>, reason: &[u8]) {
     if entry.is_open() {
         entry.blame(Closed::ByPeer(code));
+        // The protocol has checked it: what is no UTF-8 does not get here.
+        if let Ok(text) = std::str::from_utf8(reason)
+            && !text.is_empty()
+        {
+            cx.egress.extras.make(entry).close_reason = Some(text.into());
+        }
         cx.link(entry).send_close(code, "");
     }
     linger(cx, entry);
@@ -288,5 +332,5 @@ fn answer_close(cx: &mut Context<'_>, entry: &mut Entry, code: Option<CloseCode>
 fn fail(cx: &mut Context<'_>, entry: &mut Entry, error: &ws::Error) {
     cx.shard.counters.violations += 1;
     tracing::debug!(violation = %error.violation, "a peer broke the protocol");
-    fail_with(cx, entry, error.code);
+    fail_with(cx, entry, error.violation.into());
 }

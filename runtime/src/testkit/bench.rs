@@ -130,6 +130,19 @@ impl Bench {
         Self { machine: Rc::new(RefCell::new(machine)), net, handle, drain_ms }
     }
 
+    /// Serves the handler at a route with parameters too, as
+    /// [`ServerBuilder::websocket`](crate::ServerBuilder::websocket) does: without this a bench
+    /// serves each path that is connected to, and none of them has parameters.
+    ///
+    /// # Panics
+    /// The route is none, or is served already.
+    #[must_use]
+    pub fn route(self, route: &str) -> Self {
+        let added = self.machine.borrow_mut().turn.driver.paths.add_websocket(route, 0);
+        added.expect("a route that is not served yet");
+        self
+    }
+
     /// Connects to a path, with a query perhaps: a whole RFC 6455 opening handshake. If the
     /// handler answers [`later`](crate::Upgrade::later), virtual time passes until it does.
     ///
@@ -282,9 +295,11 @@ impl Machine {
     /// Serves the handler at the path of this target too.
     fn serve_at(&mut self, target: &str) {
         let path = target.split('?').next().unwrap_or(target);
-        let known = &mut self.turn.driver.paths.websockets;
-        if known.iter().all(|(known, _)| known != path) {
-            known.push((path.to_owned(), 0));
+        let paths = &mut self.turn.driver.paths;
+        if paths.websocket(path).is_none() {
+            let exact = path.replace('{', "{{").replace('}', "}}");
+            // What is no path is refused by the server, as the test may want to see.
+            let _ = paths.add_websocket(&exact, 0);
         }
     }
 }

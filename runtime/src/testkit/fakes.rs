@@ -32,6 +32,8 @@ pub struct FakeConn {
     pub calls: Vec<ConnCall>,
     /// What [`NetConn::peer_address`] answers.
     pub peer: Option<SocketAddr>,
+    /// What [`NetConn::local_address`] answers.
+    pub local: Option<SocketAddr>,
 }
 
 impl NetConn for FakeConn {
@@ -58,6 +60,10 @@ impl NetConn for FakeConn {
 
     fn peer_address(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.local
     }
 }
 

@@ -18,6 +18,8 @@ pub enum HandlerCall {
     Message(MessageKind, Vec<u8>),
     /// [`Handler::drained`].
     Drained,
+    /// [`Handler::timer`], with this token.
+    Timer(u64),
     /// [`Handler::closed`].
     Closed(Closed),
 }
@@ -140,6 +142,10 @@ impl Handler for FakeHandler {
 
     fn drained(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
         self.record(HandlerCall::Drained);
+    }
+
+    fn timer(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, token: u64) {
+        self.record(HandlerCall::Timer(token));
     }
 
     fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, reason: Closed) {

@@ -97,7 +97,7 @@ fn a_handler_is_told_what_happens(
     assert_eq!(client.next(), Told::Message("hello".to_owned()));
     let id = client.id;
     connector.handle().run(move |shard| shard.close_client(id, CloseCode::NORMAL)).unwrap();
-    assert_eq!(client.next(), Told::Closed(Closed::ByUs(CloseCode::NORMAL)));
+    assert_eq!(client.next(), Told::Closed(Closed::ByHandler(CloseCode::NORMAL)));
     assert_eq!(client.next(), Told::Dropped);
     until("the socket is gone", || stats(&connector).connections == 0);
     server.stop().unwrap();
@@ -137,7 +137,7 @@ fn a_panic_costs_one_connection(
     lines[0].finish(1011);
     lines[1].send(Opcode::Text, b"you live");
     let told: Vec<Told> = clients.iter().map(Told1::next).collect();
-    assert!(told.contains(&Told::Closed(Closed::ByUs(CloseCode::INTERNAL))), "{told:?}");
+    assert!(told.contains(&Told::Closed(Closed::Panicked)), "{told:?}");
     assert!(told.contains(&Told::Message("you live".to_owned())), "{told:?}");
     assert_eq!(stats(&connector).counters.panics, 1);
 }
@@ -160,7 +160,7 @@ fn a_handler_that_leaves_is_not_connected_again(
     assert_eq!(line.read_frame().payload, b"hello");
     assert_eq!(line.read_close(), 1000);
     line.finish(1000);
-    assert_eq!(client.next(), Told::Closed(Closed::ByUs(CloseCode::NORMAL)));
+    assert_eq!(client.next(), Told::Closed(Closed::ByHandler(CloseCode::NORMAL)));
     assert_eq!(client.next(), Told::Dropped);
 }
 
@@ -199,7 +199,7 @@ fn places_of_clients_are_used_again(
         assert_eq!(client.next(), Told::Message("hello".to_owned()));
         let id = client.id;
         connector.handle().run(move |shard| shard.close_client(id, CloseCode::NORMAL)).unwrap();
-        assert_eq!(client.next(), Told::Closed(Closed::ByUs(CloseCode::NORMAL)));
+        assert_eq!(client.next(), Told::Closed(Closed::ByHandler(CloseCode::NORMAL)));
         assert_eq!(client.next(), Told::Dropped);
         assert!(!seen.contains(&id), "an id is never used again");
         seen.push(id);

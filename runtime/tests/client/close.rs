@@ -26,7 +26,7 @@ fn what_was_sent_leaves_before_the_close_frame(
     let frame = line.read_frame();
     assert_eq!((frame.opcode, &*frame.payload), (Opcode::Close, &b"\x0f\xa0bye"[..]));
     line.finish(4000);
-    assert_eq!(wait(closing), Closed::ByUs(CloseCode::new(4000).unwrap()));
+    assert_eq!(wait(closing), Closed::ByHandler(CloseCode::new(4000).unwrap()));
     assert!(wait(client.next()).is_none());
     assert_eq!(wait(client.send("more")), Err(SendError::Closed));
 }
@@ -38,7 +38,7 @@ fn nobody_answers_the_close_frame(
     let short = config(reactor, |config| config.websocket.close_timeout_ms = 100);
     let connector = Connector::start(short).unwrap();
     let (client, mut line) = pair(&connector);
-    assert_eq!(wait(client.close(CloseCode::NORMAL, "")), Closed::ByUs(CloseCode::NORMAL));
+    assert_eq!(wait(client.close(CloseCode::NORMAL, "")), Closed::ByHandler(CloseCode::NORMAL));
     assert_eq!(line.read_close(), 1000);
     line.expect_end();
 }
@@ -96,7 +96,7 @@ fn a_connector_that_is_dropped_closes_its_connections(
         drop(connector);
     }
     assert!(wait(client.next()).unwrap().is_err());
-    assert_eq!(client.closed(), Some(Closed::ByUs(CloseCode::GOING_AWAY)));
+    assert_eq!(client.closed(), Some(Closed::Shutdown));
     let stopped = wait(opening.as_mut()).expect_err("it ends");
     assert!(matches!(stopped, ConnectError::Stopped), "{stopped:?}");
     let stopped = wait(late).expect_err("nobody is there to do it");

@@ -27,7 +27,7 @@ fn messages_come_back_in_their_order(
         assert_eq!((message.kind(), &message[..]), (MessageKind::Binary, &[0, 255][..]));
         assert_eq!(client.closed(), None);
         let closed = client.close(CloseCode::NORMAL, "done").await;
-        assert_eq!(closed, Closed::ByUs(CloseCode::NORMAL));
+        assert_eq!(closed, Closed::ByHandler(CloseCode::NORMAL));
         assert_eq!(client.closed(), Some(closed));
         assert!(client.next().await.is_none());
         assert_eq!(client.lost(), 0);
@@ -86,7 +86,7 @@ fn the_background_shard_needs_no_connector() {
     assert_eq!(wait(client.next()).unwrap().unwrap(), Payload::from("hello"));
     // Twice, as the first one starts it.
     let client = wait(Connect::to(&url).open()).unwrap();
-    assert_eq!(wait(client.close(CloseCode::NORMAL, "")), Closed::ByUs(CloseCode::NORMAL));
+    assert_eq!(wait(client.close(CloseCode::NORMAL, "")), Closed::ByHandler(CloseCode::NORMAL));
     server.stop().unwrap();
 }
 

@@ -52,7 +52,7 @@ fn messages_go_on_over_a_reconnect(
     assert!(poll_once(closing.as_mut()).is_pending());
     assert_eq!(line.read_close(), 1000);
     line.finish(1000);
-    assert_eq!(wait(closing), Closed::ByUs(CloseCode::NORMAL));
+    assert_eq!(wait(closing), Closed::ByHandler(CloseCode::NORMAL));
     assert!(wait(client.next()).is_none());
 }
 

@@ -119,6 +119,7 @@ fn stale_sockets_are_ignored(bed: &Bed) {
     host.reactor.accept(stale.socket, false);
     host.reactor.close(stale.socket);
     assert_eq!(host.reactor.peer_address(stale.socket), None);
+    assert_eq!(host.reactor.local_address(stale.socket), None);
     host.stays_silent();
     assert_eq!(bed.in_use_bytes(), 0);
     assert_eq!(host.carries(&mut line, b"alive"), b"alive");
@@ -135,6 +136,11 @@ fn the_address_of_the_peer_is_known(bed: &Bed) {
         None => assert!(address.is_some()),
     }
     assert_eq!(host.reactor.peer_address(host.listener), None);
+    let local = host.reactor.local_address(line.socket);
+    match line.peer.address() {
+        Some(_) => assert_eq!(local, Some(host.address)),
+        None => assert!(local.is_some_and(|local| Some(local) != address)),
+    }
 }
 
 fn a_socket_of_another_kind_is_refused(bed: &Bed) {
@@ -169,6 +175,7 @@ fn unix_sockets_are_streams_too(bed: &Bed) {
     peer.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"host");
     assert_eq!(host.reactor.peer_address(socket), None);
+    assert_eq!(host.reactor.local_address(socket), None);
     drop(peer);
     assert!(matches!(host.next(token(0)), Event::Ended));
     host.stays_silent();

@@ -156,6 +156,10 @@ impl Reactor for AnyReactor {
         each!(self, reactor => reactor.peer_address(socket))
     }
 
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        each!(self, reactor => reactor.local_address(socket))
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         each!(self, reactor => reactor.wait(timeout, batch))
     }

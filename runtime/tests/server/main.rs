@@ -11,6 +11,7 @@ mod echo;
 mod floods;
 mod handler;
 mod handshake;
+mod sessions;
 mod shards;
 mod shutdown;
 mod slow;

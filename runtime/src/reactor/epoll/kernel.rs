@@ -173,6 +173,11 @@ impl Kernel {
         SockRef::from(&fd).peer_addr().ok()?.as_socket()
     }
 
+    pub(super) fn local_address(&self, fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+        self.count();
+        SockRef::from(&fd).local_addr().ok()?.as_socket()
+    }
+
     /// Sends FIN. That it is too late for one shows as an event of the socket.
     pub(super) fn shut_down(&self, fd: BorrowedFd<'_>) {
         self.count();

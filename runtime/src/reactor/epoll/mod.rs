@@ -322,6 +322,11 @@ impl Reactor for Epoll {
         self.kernel.peer_address(fd)
     }
 
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let fd = self.sockets.get(socket)?.fd()?;
+        self.kernel.local_address(fd)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         let mut batch = Batch::new(batch);
         self.buffers.reclaim();

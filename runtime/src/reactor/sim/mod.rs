@@ -331,6 +331,12 @@ impl Reactor for SimReactor {
         Some((Ipv4Addr::new(192, 0, 2, 1), (end.to_number() % 65_535) as u16 + 1).into())
     }
 
+    /// Another one of that range, with the same port.
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let peer = self.peer_address(socket)?;
+        Some((Ipv4Addr::new(192, 0, 2, 2), peer.port()).into())
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         let mut batch = Batch::new(batch);
         self.stats.waits += 1;

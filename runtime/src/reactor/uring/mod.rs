@@ -479,6 +479,10 @@ impl Reactor for Uring {
         self.do_peer_address(socket)
     }
 
+    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        self.do_local_address(socket)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.recycle();
         let must_go_on = self.feed_hungry();

@@ -221,6 +221,13 @@ impl Uring {
         self.calls.set(self.calls.get() + 1);
         SockRef::from(fd).peer_addr().ok()?.as_socket()
     }
+
+    /// The address of our side.
+    pub(super) fn do_local_address(&self, socket: Socket) -> Option<SocketAddr> {
+        let fd = self.table.get(socket)?.fd.as_ref()?;
+        self.calls.set(self.calls.get() + 1);
+        SockRef::from(fd).local_addr().ok()?.as_socket()
+    }
 }
 
 fn foreign() -> io::Error {
