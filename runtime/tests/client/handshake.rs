@@ -80,7 +80,7 @@ const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
 #[case::wrong_key(&GOOD.replace("ACCEPT", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "Response(Accept)")]
 #[case::extension(
     &GOOD.replace("\r\nUpgrade", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\nUpgrade"),
-    "Response(Extension)"
+    "Response(Extension(Unoffered))"
 )]
 #[case::subprotocol(
     &GOOD.replace("\r\nUpgrade", "\r\nSec-WebSocket-Protocol: chat\r\nUpgrade"),
