@@ -169,7 +169,13 @@ fn on_epoll_a_message_is_one_receive_and_one_send() {
     assert!(count(libc::SYS_recvfrom) <= messages + slack);
     assert!(count(libc::SYS_sendmsg) + count(libc::SYS_sendto) <= messages + slack);
     let known = [libc::SYS_epoll_wait, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_sendto];
-    let others: Vec<_> = calls.keys().filter(|number| !known.contains(number)).collect();
+    // The connection that asked for the turns may close after counting began: once, and in a debug
+    // build the standard library looks at a descriptor with fcntl before it closes it.
+    let last_close = |number| [libc::SYS_close, libc::SYS_fcntl].contains(&number);
+    let others: Vec<_> = calls
+        .iter()
+        .filter(|(number, count)| !(known.contains(number) || last_close(**number) && **count == 1))
+        .collect();
     assert!(others.is_empty(), "other system calls: {others:?}");
 }
 
