@@ -168,7 +168,7 @@ mod tests {
     #[case("ws://a.example:65536", "port")]
     #[case("ws://a.example:+1", "port")]
     #[case("ws://a.example:80:80", "port")]
-    #[case("ws://::1", "host")]
+    #[case("ws://::1", "port")]
     #[case("ws://[::1", "bracket")]
     #[case("ws://[::1]x", "between")]
     #[case("ws://[fe80::1%25eth0]", "IPv6")]
