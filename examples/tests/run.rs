@@ -241,16 +241,19 @@ fn check_prints_the_configuration_and_the_bill() {
 }
 
 #[rstest]
-fn flags_are_explained(#[values("echo", "chat", "reactor_echo")] name: &str) {
+fn flags_are_explained(
+    #[values("echo", "chat", "reactor_echo", "client", "autobahn_client")] name: &str,
+) {
     let help = output(name, &["--help"]);
     assert_eq!(help.status.code(), Some(0));
-    assert!(text(&help.stdout).contains("--addr <"), "{}", text(&help.stdout));
+    let flag = if name.ends_with("client") { "--reactor" } else { "--addr" };
+    assert!(text(&help.stdout).contains(&format!("{flag} <")), "{}", text(&help.stdout));
     let version = output(name, &["--version"]);
     assert_eq!(version.status.code(), Some(0));
     assert_eq!(text(&version.stdout), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
-    let unknown = output(name, &["--adr", "127.0.0.1:0"]);
+    let unknown = output(name, &[&flag[..flag.len() - 1], "epoll"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(text(&unknown.stderr).contains("--addr"), "{}", text(&unknown.stderr));
+    assert!(text(&unknown.stderr).contains(flag), "{}", text(&unknown.stderr));
 }
 
 /// Runs `echo`, which must find its configuration wrong; gives the one line that says why.

@@ -28,8 +28,9 @@
 //! }
 //! ```
 //!
-//! Where to look: [`Server`] and [`Handler`] to write a server, [`config`] for what can be set,
-//! [`reactor`] for the seam to the machine, [`testkit`] to test a handler without a socket.
+//! Where to look: [`Server`] and [`Handler`] to write a server, [`ws`] to connect to other
+//! servers, [`config`] for what can be set, [`reactor`] for the seam to the machine, [`testkit`] to
+//! test a handler without a socket.
 
 pub mod config;
 pub mod place;
