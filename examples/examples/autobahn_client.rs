@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use hioload::Compression;
 use hioload::config::Config;
 use hioload::ws::{self, Client, Connect, Connector};
 
@@ -37,7 +38,10 @@ type Error = Box<dyn std::error::Error>;
 
 async fn run(flags: &Flags) -> Result<(), Error> {
     let connector = Connector::start(config(&flags.reactor)?)?;
-    let open = |path: String| connector.open(Connect::to(format!("{}{path}", flags.url)));
+    let open = |path: String| {
+        let connect = Connect::to(format!("{}{path}", flags.url));
+        connector.open(connect.compression(Compression::dedicated_window()))
+    };
 
     let mut counting = open("/getCaseCount".to_owned()).await?;
     let count = counting.next().await.ok_or("the server closed without a count")??;

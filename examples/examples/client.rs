@@ -14,7 +14,7 @@ use clap::Parser;
 use hioload::config::Config;
 use hioload::sys::signals::Signals;
 use hioload::ws::{self, Broken, Client, Connect, Connector, Payload};
-use hioload::{CloseCode, StartError};
+use hioload::{CloseCode, Compression, StartError};
 
 /// Whether there is a connection, which a signal closes.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
@@ -28,6 +28,9 @@ struct Flags {
     /// How to talk to the kernel
     #[arg(long, default_value = "auto", value_parser = ["auto", "uring", "epoll"])]
     reactor: String,
+    /// Offer permessage-deflate
+    #[arg(long, default_value = "off", value_parser = ["off", "no_context", "shared_window", "dedicated_window"])]
+    compression: String,
     /// Offer this subprotocol; the best one first
     #[arg(long, value_name = "NAME")]
     subprotocol: Vec<String>,
@@ -52,7 +55,9 @@ enum Event {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let mut connect = Connect::to(&flags.url).timeout(Duration::from_millis(flags.timeout_ms));
+    let mut connect = Connect::to(&flags.url)
+        .timeout(Duration::from_millis(flags.timeout_ms))
+        .compression(compression(&flags.compression));
     for name in flags.subprotocol {
         connect = connect.subprotocol(name);
     }
@@ -85,6 +90,15 @@ fn main() -> ExitCode {
         Ok(Ok(client)) => talk(client, flags.count, sender, &events),
         Ok(Err(error)) => fail(1, error),
         Err(error) => fail(1, error),
+    }
+}
+
+fn compression(name: &str) -> Compression {
+    match name {
+        "no_context" => Compression::no_context(),
+        "shared_window" => Compression::shared_window(),
+        "dedicated_window" => Compression::dedicated_window(),
+        _ => Compression::off(),
     }
 }
 

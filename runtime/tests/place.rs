@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hioload::Compression;
 use hioload::config::{Config, CpuList, ReactorChoice};
 use hioload::place::{MemoryBill, Placement, Quota, Topology};
+use hioload_protocol::deflate::{Deflater, Inflater, Whole};
 use rstest::rstest;
 use tempfile::TempDir;
 
@@ -446,7 +448,7 @@ fn the_bill_counts_the_pool_once() {
     let mut config = Config::default();
     config.memory.pool_bytes = 64 << 20;
     config.limits.connections_max = 1000;
-    let bill = MemoryBill::of(&config, 4, 256);
+    let bill = MemoryBill::of(&config, &[Compression::off()], 4, 256);
     let of = |what| bill.items().iter().find(|item| item.what == what).unwrap();
     assert_eq!(of("pool").shard_bytes, 64 << 20);
     assert_eq!((of("receive buffers").shard_bytes, of("receive buffers").in_pool), (4 << 20, true));
@@ -466,15 +468,44 @@ fn the_bill_counts_the_pool_once() {
 fn without_io_uring_no_ring_is_billed() {
     let mut config = Config::default();
     config.server.reactor = ReactorChoice::Epoll;
-    let bill = MemoryBill::of(&config, 1, 256);
+    let bill = MemoryBill::of(&config, &[], 1, 256);
     assert!(bill.items().iter().all(|item| item.what != "ring"));
+}
+
+#[rstest]
+#[case::none(&[], None)]
+#[case::off(&[Compression::off()], None)]
+#[case::of_the_shard(&[Compression::no_context()], Some((0, 1)))]
+#[case::theirs(&[Compression::shared_window()], Some((Inflater::BYTES, 1)))]
+#[case::both(&[Compression::dedicated_window()], Some((Inflater::BYTES + Deflater::bytes(15), 1)))]
+#[case::a_small_one(
+    &[Compression::dedicated_window().window_bits(10)],
+    Some((Inflater::BYTES + Deflater::bytes(10), 1))
+)]
+#[case::the_larger_and_two_levels(
+    &[Compression::shared_window().level(1), Compression::off(), Compression::no_context()],
+    Some((Inflater::BYTES, 2))
+)]
+fn windows_are_billed(
+    #[case] compressions: &[Compression],
+    #[case] expected: Option<(usize, usize)>,
+) {
+    let mut config = Config::default();
+    config.limits.connections_max = 1000;
+    let bill = MemoryBill::of(&config, compressions, 1, 256);
+    let windows = bill.items().iter().find(|item| item.what == "windows");
+    let expected = expected.map(|(session, levels)| {
+        1000 * session as u64 + (levels * Whole::BYTES_MAX + Inflater::BYTES) as u64
+    });
+    assert_eq!(windows.map(|item| item.shard_bytes), expected);
 }
 
 #[test]
 fn a_bill_beyond_all_memory_does_not_overflow() {
     let mut config = Config::default();
     config.limits.connections_max = usize::MAX;
-    assert_eq!(MemoryBill::of(&config, usize::MAX, usize::MAX).total_bytes(), u64::MAX);
+    let every = Compression::dedicated_window();
+    assert_eq!(MemoryBill::of(&config, &[every], usize::MAX, usize::MAX).total_bytes(), u64::MAX);
 }
 
 #[test]

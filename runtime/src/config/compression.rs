@@ -1,6 +1,6 @@
 //! How the messages of a route are compressed.
 
-use hioload_protocol::deflate::{Direction, Offer, Policy};
+use hioload_protocol::deflate::{Deflater, Direction, Inflater, Offer, Policy};
 
 use super::CompressionMode;
 use super::sections::WebSocketConfig;
@@ -98,6 +98,15 @@ impl Compression {
     pub(crate) fn offer(&self) -> Option<Offer> {
         let (client, server) = self.directions()?;
         Some(Offer { server, client })
+    }
+
+    /// What the windows of one session take at the most, in bytes.
+    pub(crate) fn session_bytes(&self) -> usize {
+        match self.mode {
+            CompressionMode::Off | CompressionMode::NoContext => 0,
+            CompressionMode::SharedWindow => Inflater::BYTES,
+            CompressionMode::DedicatedWindow => Inflater::BYTES + Deflater::bytes(self.window_bits),
+        }
     }
 
     /// At most what is kept of what we send, and of what we receive.

@@ -1,8 +1,11 @@
 //! The most memory that a configuration allows, item by item.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{Config, ReactorChoice};
+use hioload_protocol::deflate::{Inflater, Whole};
+
+use crate::config::{Compression, CompressionMode, Config, ReactorChoice};
 
 /// A submission entry of io_uring, and the four completion entries that a ring has for each.
 const RING_ENTRY_BYTES: u64 = 64 + 4 * 16;
@@ -43,9 +46,14 @@ pub struct BillItem {
 
 impl MemoryBill {
     /// The bill of `shards` shards whose sessions take `session_bytes` each, beside what the
-    /// reactor and the handler keep for them.
+    /// reactor and the handler keep for them, and whose routes compress like `compressions`.
     #[must_use]
-    pub fn of(config: &Config, shards: usize, session_bytes: usize) -> Self {
+    pub fn of(
+        config: &Config,
+        compressions: &[Compression],
+        shards: usize,
+        session_bytes: usize,
+    ) -> Self {
         let (limits, memory) = (&config.limits, &config.memory);
         let pool = memory.pool_bytes as u64;
         let buffers = (memory.buffers as u64).saturating_mul(memory.buffer_bytes as u64);
@@ -86,6 +94,7 @@ impl MemoryBill {
             bytes.saturating_add(topics.saturating_mul(TOPIC_BYTES)),
             format!("{topics} of them, {sessions} x {each} subscriptions"),
         ));
+        items.extend(windows(compressions, sessions));
         if config.server.reactor != ReactorChoice::Epoll {
             let entries = u64::from(config.uring.entries);
             let bytes = entries * RING_ENTRY_BYTES + memory.buffers as u64 * RING_BUFFER_BYTES;
@@ -121,6 +130,21 @@ impl fmt::Display for MemoryBill {
         let shards = self.shards;
         write!(f, "    {:<16}{total:>12}  {shards} x all that is not in the pool", "total")
     }
+}
+
+/// Compressors and decompressors: those that the sessions of a shard share, for each level that a
+/// route asks for, and those of every session, if all are on the route where that is most.
+fn windows(compressions: &[Compression], sessions: u64) -> Option<BillItem> {
+    let on = || compressions.iter().filter(|each| each.mode != CompressionMode::Off);
+    let levels = on().map(|each| each.level).collect::<BTreeSet<_>>().len();
+    let each = on().map(Compression::session_bytes).max()? as u64;
+    let shared = (levels * Whole::BYTES_MAX + Inflater::BYTES) as u64;
+    Some(BillItem {
+        what: "windows",
+        shard_bytes: sessions.saturating_mul(each).saturating_add(shared),
+        in_pool: false,
+        remark: format!("{sessions} x {}, and {} for all", Bytes(each), Bytes(shared)),
+    })
 }
 
 /// A size for people: at most one decimal, in the largest unit that it fills.

@@ -59,6 +59,8 @@ pub struct ServerBuilder {
     config: Config,
     error: Option<ConfigError>,
     websockets: Vec<(String, RouteFactory)>,
+    /// Of each WebSocket route; `None`: as the configuration says.
+    compressions: Vec<Option<Compression>>,
     plain: Vec<(String, PlainHandler)>,
     raw: Vec<(ListenAddress, RouteFactory)>,
 }
@@ -146,6 +148,7 @@ impl ServerBuilder {
             websocket_route(factory(shard), sessions_max, compression)
         });
         self.websockets.push((path, factory));
+        self.compressions.push(compression);
         self
     }
 
@@ -235,8 +238,10 @@ impl ServerBuilder {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let Self { config, websockets, plain, raw, .. } = self;
-        Plan::new(config, websockets, plain, raw)
+        let Self { config, websockets, compressions, plain, raw, .. } = self;
+        let usual = Compression::from(&config.websocket);
+        let compressions = compressions.into_iter().map(|own| own.unwrap_or(usual)).collect();
+        Plan::new(config, websockets, compressions, plain, raw)
     }
 
     fn fail(&mut self, error: ConfigError) {

@@ -13,7 +13,7 @@ use super::backend::{self, Backend};
 use super::builder::RouteFactory;
 use super::error::StartError;
 use super::report::{Report, ShardReport};
-use crate::config::{Config, ConfigError, ListenAddress};
+use crate::config::{Compression, Config, ConfigError, ListenAddress};
 use crate::place::{self, MemoryBill, Placement, ShardPlace, Topology};
 use crate::reactor::{Listener, Reactor, Waker};
 use crate::shard::{Letter, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     config: Config,
     placement: Placement,
     websockets: Vec<(String, RouteFactory)>,
+    /// Of each WebSocket route.
+    compressions: Vec<Compression>,
     plain: Vec<(String, PlainHandler)>,
     raw: Vec<(ListenAddress, RouteFactory)>,
 }
@@ -38,13 +40,14 @@ impl Plan {
     pub(super) fn new(
         config: Config,
         websockets: Vec<(String, RouteFactory)>,
+        compressions: Vec<Compression>,
         plain: Vec<(String, PlainHandler)>,
         raw: Vec<(ListenAddress, RouteFactory)>,
     ) -> Result<Self, StartError> {
         config.check()?;
         check_routes(&websockets, &plain)?;
         let placement = Placement::plan(&config, &Topology::detect())?;
-        Ok(Self { config, placement, websockets, plain, raw })
+        Ok(Self { config, placement, websockets, compressions, plain, raw })
     }
 
     fn notes(&self) -> Vec<String> {
@@ -59,7 +62,7 @@ impl Plan {
             config: self.config.clone(),
             shards: shards.iter().map(ShardReport::planned).collect(),
             addresses: self.config.server.listen.clone(),
-            bill: MemoryBill::of(&self.config, shards.len(), SESSION_BYTES),
+            bill: MemoryBill::of(&self.config, &self.compressions, shards.len(), SESSION_BYTES),
             notes: self.notes(),
         }
     }

@@ -7,6 +7,7 @@
 mod callbacks;
 mod cancel;
 mod close;
+mod compression;
 mod echo;
 mod handshake;
 mod many;

@@ -146,7 +146,11 @@ impl Line {
     /// Answers a close frame and ends the connection, as a server does.
     pub(crate) fn finish(&mut self, code: u16) {
         self.send(Opcode::Close, &code.to_be_bytes());
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        match self.stream.shutdown(Shutdown::Write) {
+            // The client was faster, which it may be once it has our close frame.
+            Err(error) if error.kind() == ErrorKind::NotConnected => {}
+            other => other.expect("the connection is open"),
+        }
         self.expect_end();
     }
 
