@@ -1,12 +1,16 @@
 //! The client under test of the Autobahn suite: asks its fuzzing server how many cases there are,
 //! echoes the messages of each one, and lets it write its report.
+//!
+//! It shows both ways to be a client: a handle for what is asked and answered, and callbacks for
+//! the cases, as an echo must come before the end of a connection that its next frame breaks.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 
 use clap::Parser;
-use hioload::Compression;
 use hioload::config::Config;
-use hioload::ws::{self, Client, Connect, Connector};
+use hioload::ws::{self, ClientHandler, Connect, ConnectError, Connector};
+use hioload::{Closed, Compression, Message, Session, Shard};
 
 /// Echoes every case of an Autobahn fuzzing server.
 #[derive(Parser)]
@@ -38,10 +42,11 @@ type Error = Box<dyn std::error::Error>;
 
 async fn run(flags: &Flags) -> Result<(), Error> {
     let connector = Connector::start(config(&flags.reactor)?)?;
-    let open = |path: String| {
+    let connect = |path: String| {
         let connect = Connect::to(format!("{}{path}", flags.url));
-        connector.open(connect.compression(Compression::dedicated_window()))
+        connect.compression(Compression::dedicated_window())
     };
+    let open = |path: String| connector.open(connect(path));
 
     let mut counting = open("/getCaseCount".to_owned()).await?;
     let count = counting.next().await.ok_or("the server closed without a count")??;
@@ -50,7 +55,14 @@ async fn run(flags: &Flags) -> Result<(), Error> {
     while counting.next().await.is_some() {}
     for case in 1..=count {
         eprintln!("case {case} of {count}");
-        echo(open(format!("/runCase?case={case}&agent={}", flags.agent)).await?).await;
+        let path = format!("/runCase?case={case}&agent={}", flags.agent);
+        let (sender, end) = mpsc::channel();
+        let connect = connect(path);
+        let start = move |shard: &mut Shard| {
+            shard.connect(connect, Echo(sender));
+        };
+        connector.handle().run(start)?;
+        end.recv()??;
     }
     let mut report = open(format!("/updateReports?agent={}", flags.agent)).await?;
     while report.next().await.is_some() {}
@@ -59,13 +71,20 @@ async fn run(flags: &Flags) -> Result<(), Error> {
 }
 
 /// Sends back what comes until the case is over. How it ends is for the server to judge.
-async fn echo(mut client: Client) {
-    while let Some(Ok(message)) = client.next().await {
-        if client.send(message).await.is_err() {
-            break;
-        }
+struct Echo(mpsc::Sender<Result<(), String>>);
+
+impl ClientHandler for Echo {
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
     }
-    while client.next().await.is_some() {}
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Closed) {
+        let _ = self.0.send(Ok(()));
+    }
+
+    fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
+        let _ = self.0.send(Err(error.to_string()));
+    }
 }
 
 /// As for the server under test: 16 MiB in one message (9.1.6), 4 MiB in fragments of 64 bytes

@@ -238,6 +238,24 @@ fn figures_are_kept_for_who_asks() {
     assert_eq!(bench.shard_stats().counters.panics, 0);
 }
 
+#[test]
+fn a_drain_that_takes_too_long_ends_what_is_left_and_rests() {
+    let mut config = Config::default();
+    config.shutdown.drain_ms = 300;
+    let handler = FakeHandler::new();
+    let bench = Bench::with_config(&config, |_| handler.clone());
+    let _client = bench.connect("/ws").unwrap();
+    bench.shutdown();
+    bench.advance(ms(299));
+    assert!(!matches!(handler.calls().last(), Some(HandlerCall::Closed(_))));
+    bench.advance(ms(1));
+    assert_eq!(handler.calls().last(), Some(&HandlerCall::Closed(Closed::Shutdown)));
+    // A loop that turns without sleeping would be found out here.
+    let turns = bench.shard_stats().counters.turns;
+    bench.advance(ms(5000));
+    assert!(bench.shard_stats().counters.turns < turns + 100);
+}
+
 /// Lets a session of a [`FakeHandler`] end, and answers with the cause it was told.
 fn end(config: &Config, how: impl FnOnce(&Bench, &FakeHandler, &mut TestClient)) -> Closed {
     let handler = FakeHandler::new();

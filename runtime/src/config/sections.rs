@@ -143,8 +143,9 @@ sections! {
         outbox_high_bytes: usize [1..=GIB] = 65_536;
         /// Unsent bytes below which a session that was full is told that it drained.
         outbox_low_bytes: usize [0..=GIB] = 16_384;
-        /// Most unsent bytes of a session, whatever happens.
-        outbox_max_bytes: usize [1..=4 * GIB - 1] = 16_842_752;
+        /// Unsent bytes of a session beyond which it takes no further message. One that has nothing
+        /// to send takes any.
+        outbox_max_bytes: usize [1..=2 * GIB] = 16_842_752;
         /// A session whose outbox is full: "pause" reading from it, "drop" messages to it, or
         /// "close" it.
         slow_reader: SlowReader = SlowReader::Pause;

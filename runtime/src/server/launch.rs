@@ -83,6 +83,9 @@ fn check_routes(
     Ok(())
 }
 
+/// How long a shard whose mailbox is full has until it is told again that it is to drain.
+const FULL_MAILBOX_RETRY: Duration = Duration::from_millis(10);
+
 /// A server that runs. Dropping it leaves the shards running; [`stop`](Self::stop) ends them.
 #[derive(Debug)]
 pub struct Running {
@@ -122,7 +125,10 @@ impl Running {
     /// # Errors
     /// A shard had ended by itself, and why.
     pub fn stop(self) -> Result<(), StartError> {
-        self.ask_to_drain();
+        let mut untold = self.handles.to_vec();
+        while !self.ask_to_drain(&mut untold) {
+            std::thread::sleep(FULL_MAILBOX_RETRY);
+        }
         self.join()
     }
 
@@ -136,9 +142,11 @@ impl Running {
             let seconds = self.drain.as_secs_f64();
             eprintln!("{signal}: closing every connection (at most {seconds} s; again: at once)");
         }
-        self.ask_to_drain();
+        let mut untold = self.handles.to_vec();
         while self.ends.count() < self.threads.len() {
-            if let Some(signal) = signals.wait(None).map_err(system)?
+            // A handler that hangs lets its mailbox fill up, and must not keep us from a signal.
+            let retry = (!self.ask_to_drain(&mut untold)).then_some(FULL_MAILBOX_RETRY);
+            if let Some(signal) = signals.wait(retry).map_err(system)?
                 && first.is_some()
             {
                 eprintln!("{signal}: ended at once");
@@ -149,15 +157,16 @@ impl Running {
         self.join()
     }
 
-    fn ask_to_drain(&self) {
+    /// Tells shards that they are to drain, and answers whether all know. Those whose mailbox is
+    /// full remain in `untold`.
+    fn ask_to_drain(&self, untold: &mut Vec<ShardHandle>) -> bool {
         let timeout_ms = u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX);
-        for handle in &*self.handles {
-            // A full mailbox empties in a turn; a shard that ended takes nothing and needs nothing.
-            let ended = || self.threads[usize::from(handle.shard())].is_finished();
-            while handle.post(Letter::Drain { timeout_ms }).is_err() && !ended() {
-                std::thread::yield_now();
-            }
-        }
+        untold.retain(|handle| {
+            // A shard that ended takes nothing and needs nothing.
+            let ended = self.threads[usize::from(handle.shard())].is_finished();
+            !ended && handle.post(Letter::Drain { timeout_ms }).is_err()
+        });
+        untold.is_empty()
     }
 
     fn join(self) -> Result<(), StartError> {

@@ -24,6 +24,9 @@ use super::topics::{Encoding, Publication, SubscribeError};
 use crate::Time;
 use crate::config::SlowReader;
 
+/// The longest message that an outbox takes when it is empty: it counts in 32 bits.
+const MESSAGE_BYTES_MAX: usize = 2 << 30;
+
 /// The way from a connection to its outbox.
 pub(crate) struct Link<'a> {
     pub(crate) shard: u16,
@@ -105,7 +108,7 @@ impl Link<'_> {
         let settings = &self.egress.settings;
         let queued = self.entry.outbox.queued();
         if queued == 0 {
-            return true;
+            return len <= MESSAGE_BYTES_MAX;
         }
         match settings.slow_reader {
             SlowReader::Drop if queued > settings.outbox_high_bytes => false,

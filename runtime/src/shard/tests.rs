@@ -1,6 +1,7 @@
 //! What the loop promises about memory, seen from inside: payloads are not copied, and shards
 //! share nothing.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
@@ -16,7 +17,7 @@ use rstest::rstest;
 use super::settings::Settings;
 use super::turn::{Parts, Turn};
 use super::{
-    Handler, Message, Paths, Request, Session, Shard, ShardHandle, Upgrade, websocket_route,
+    Closed, Handler, Message, Paths, Request, Session, Shard, ShardHandle, Upgrade, websocket_route,
 };
 use crate::Time;
 use crate::config::Config;
@@ -46,6 +47,14 @@ struct Recording<R> {
     inner: R,
     received: Vec<Range<usize>>,
     sent: Vec<Range<usize>>,
+    /// Whether every wait is to fail.
+    broken: bool,
+}
+
+impl<R> Recording<R> {
+    fn of(inner: R) -> Self {
+        Self { inner, received: Vec::new(), sent: Vec::new(), broken: false }
+    }
 }
 
 fn range(bytes: &[u8]) -> Range<usize> {
@@ -113,6 +122,9 @@ impl<R: Reactor> Reactor for Recording<R> {
         timeout: Option<Duration>,
         batch: &mut Vec<Completion>,
     ) -> std::io::Result<()> {
+        if self.broken {
+            return Err(std::io::Error::other("it was told to break"));
+        }
         self.inner.wait(timeout, batch)?;
         self.received.extend(batch.iter().filter_map(|completion| match &completion.event {
             Event::Received(lease) => Some(range(lease)),
@@ -160,15 +172,8 @@ fn pool() -> Arena {
     Arena::new(ArenaConfig { capacity_bytes: 64 << 20, ..ArenaConfig::default() }).unwrap()
 }
 
-/// Echoes one message of `len` bytes that is written before the loop looks at it, and answers
-/// with where it arrived and from where it was sent.
-fn echo_once<R: Reactor>(
-    reactor: R,
-    pool: Arena,
-    len: usize,
-) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
-    let recording = Recording { inner: reactor, received: Vec::new(), sent: Vec::new() };
-    let (mut turn, address) = turn_over(recording, pool);
+/// A client that has read its 101.
+fn open<R: Reactor>(turn: &mut Turn<R>, address: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(address).unwrap();
     client.set_nonblocking(true).unwrap();
     let hello = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -176,12 +181,24 @@ fn echo_once<R: Reactor>(
     client.write_all(hello.as_bytes()).unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
-        turn_awake(&mut turn);
+        turn_awake(turn);
         let mut bytes = [0; 1024];
         if let Ok(count) = client.read(&mut bytes) {
             answer.extend_from_slice(&bytes[..count]);
         }
     }
+    client
+}
+
+/// Echoes one message of `len` bytes that is written before the loop looks at it, and answers
+/// with where it arrived and from where it was sent.
+fn echo_once<R: Reactor>(
+    reactor: R,
+    pool: Arena,
+    len: usize,
+) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    let (mut turn, address) = turn_over(Recording::of(reactor), pool);
+    let mut client = open(&mut turn, address);
     turn.driver.reactor.received.clear();
     turn.driver.reactor.sent.clear();
 
@@ -261,6 +278,40 @@ fn the_rest_of_a_large_message_is_received_where_it_is_sent_from(#[case] which: 
     let direct: usize = inside.map(|part| part.len()).sum();
     // What came before the header was read went through receive buffers.
     assert!(len - direct <= 2 * FIRST_BYTES, "only {direct} of {len} bytes arrived in place");
+}
+
+/// Notes how its sessions end.
+struct Mourner(Rc<RefCell<Vec<Closed>>>);
+
+impl Handler for Mourner {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, reason: Closed) {
+        self.0.borrow_mut().push(reason);
+    }
+}
+
+#[test]
+fn handlers_are_told_when_the_reactor_breaks() {
+    let pool = pool();
+    let inner = Epoll::new(EpollConfig::new(pool.clone())).unwrap();
+    let (mut turn, address) = turn_over(Recording::of(inner), pool);
+    let ends = Rc::new(RefCell::new(Vec::new()));
+    turn.install(|_| {
+        let mut paths = Paths::default();
+        paths.add_websocket("/", 0).unwrap();
+        (vec![websocket_route(Mourner(Rc::clone(&ends)), 100, None)], paths)
+    });
+    let _clients = [open(&mut turn, address), open(&mut turn, address)];
+    turn.driver.reactor.broken = true;
+    assert_eq!(turn.run().unwrap_err().to_string(), "it was told to break");
+    assert_eq!(*ends.borrow(), [Closed::Lost, Closed::Lost]);
 }
 
 #[test]

@@ -133,9 +133,20 @@ impl<R: Reactor> Turn<R> {
     /// The reactor broke.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         while !self.is_over() {
-            self.turn()?;
+            if let Err(error) = self.turn() {
+                self.abandon();
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    /// Ends every connection as it is, because the reactor broke or the time to drain is over.
+    fn abandon(&mut self) {
+        for entry in self.entries.iter_mut() {
+            entry.phase = Phase::Dead;
+            self.driver.settle(entry);
+        }
     }
 
     /// One turn.
@@ -193,7 +204,11 @@ impl<R: Reactor> Turn<R> {
         }
         let dials = shard.dials.next_tick();
         let retry = self.listeners.retry_at_ms();
-        let until_ms = [wheel.next_tick(), dials, retry, self.drain_until_ms];
+        // What is left when the time to drain is over only waits for its sockets to be closed.
+        let drained = self.drain_until_ms.and_then(|until| {
+            [until, until + CLOSE_GRACE_MS + 1].into_iter().find(|at| *at > egress.now_ms)
+        });
+        let until_ms = [wheel.next_tick(), dials, retry, drained];
         let ticks = until_ms.into_iter().flatten().min().map(|ms| ms.saturating_mul(1_000_000));
         let sleeper = shard.executor.timers().next().map(|time| time.as_nanos());
         let next = ticks.into_iter().chain(sleeper).min()?;
@@ -276,10 +291,7 @@ impl<R: Reactor> Turn<R> {
             self.resume_accept();
         }
         if self.drain_until_ms.is_some_and(|until| until <= now_ms) {
-            for entry in self.entries.iter_mut() {
-                entry.phase = Phase::Dead;
-                self.driver.settle(entry);
-            }
+            self.abandon();
         }
     }
 
