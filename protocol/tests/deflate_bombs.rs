@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::puff::{Fault, Puff};
+use common::puff::Puff;
 use hioload_protocol::deflate::{Deflater, Inflater};
 use hioload_protocol::ws::{Env, Limits, Memory, Violation};
 use proptest::prelude::*;
@@ -316,10 +316,7 @@ proptest! {
         let mut inflater = Inflater::new();
         let (got, memory) = inflate(&mut inflater, &payload, true, limit);
         prop_assert!(memory.len_max <= limit.max(1));
-        let expected = Puff::new(15).message(&payload, true, limit).map_err(|fault| match fault {
-            Fault::TooBig => Violation::MessageTooBig,
-            Fault::Bad | Fault::Cut => Violation::NotDeflate,
-        });
+        let expected = Puff::new(15).expected(&payload, true, limit, &got);
         prop_assert_eq!(got, expected);
         inflater.reset();
         let (again, _) = inflate(&mut inflater, &deflate(b"Hello"), true, 5);
