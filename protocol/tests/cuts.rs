@@ -152,7 +152,7 @@ proptest! {
         cuts.sort_unstable();
         prop_assert_eq!(
             read_cut(role, &stream, &cuts),
-            model::events(role, &LIMITS, &stream)
+            model::events(role, &LIMITS, false, &stream)
         );
     }
 
@@ -164,7 +164,7 @@ proptest! {
         let mut seen = Vec::new();
         for end in 1..=stream.len().min(400) {
             seen.extend(peer.read(&stream[end - 1..end]));
-            prop_assert_eq!(&seen, &model::events(role, &LIMITS, &stream[..end]));
+            prop_assert_eq!(&seen, &model::events(role, &LIMITS, false, &stream[..end]));
         }
     }
 
@@ -193,7 +193,7 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(seen, model::events(role, &LIMITS, &stream));
+        prop_assert_eq!(seen, model::events(role, &LIMITS, false, &stream));
     }
 
     /// What never was a WebSocket stream neither panics nor is mistaken.
@@ -202,7 +202,7 @@ proptest! {
         role in role(),
         stream in prop::collection::vec(any::<u8>(), 0..300),
     ) {
-        prop_assert_eq!(read_cut(role, &stream, &[]), model::events(role, &LIMITS, &stream));
+        prop_assert_eq!(read_cut(role, &stream, &[]), model::events(role, &LIMITS, false, &stream));
     }
 }
 

@@ -572,5 +572,5 @@ fn the_model_reads_the_examples() {
         Seen::Text("Hello".into()),
         Seen::Close(None, String::new()),
     ];
-    assert_eq!(model::events(Role::Client, &Limits::default(), stream), expected);
+    assert_eq!(model::events(Role::Client, &Limits::default(), false, stream), expected);
 }

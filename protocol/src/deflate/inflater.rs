@@ -88,7 +88,7 @@ impl Inflater {
         let limit = env.limits.message_bytes_max;
         let guess = payload.len().saturating_mul(GUESSED_RATIO).max(FIRST_BYTES).min(limit.max(1));
         let buffer = env.memory.acquire(guess, guess).ok_or(Violation::OutOfMemory)?;
-        let mut out = Output { buffer, filled: 0, limit, restored: 0 };
+        let mut out = Output { buffer, filled: 0, limit, payload_len: payload.len(), restored: 0 };
         if payload.is_empty() {
             // Not what section 7.2.3.6 asks for, but there is only one way to read it.
             return Ok((out.buffer, 0));
@@ -132,7 +132,7 @@ impl Inflater {
                 Status::Ok if !input.is_empty() || written == room_len => {}
                 Status::Ok | Status::BufError => return Ok(false),
                 Status::StreamEnd => {
-                    self.restart(out, payload.len())?;
+                    self.restart(out)?;
                     if input.is_empty() {
                         return Ok(true);
                     }
@@ -153,7 +153,7 @@ impl Inflater {
         // It is the end of everything if the empty block has BFINAL set.
         let (status, ..) = self.step(&[], &mut beyond, InflateFlush::SyncFlush)?;
         match status {
-            Status::StreamEnd => self.restart(out, 0),
+            Status::StreamEnd => self.restart(out),
             Status::Ok | Status::BufError => Ok(()),
         }
     }
@@ -175,17 +175,13 @@ impl Inflater {
 
     /// After a block with BFINAL set, which RFC 7692 section 7.2.3.4 allows anywhere: the library
     /// takes it for the end of everything, so it starts anew with the window of this message.
-    fn restart<B: AsRef<[u8]>>(
-        &mut self,
-        out: &mut Output<B>,
-        payload_len: usize,
-    ) -> Result<(), Violation> {
+    fn restart<B: AsRef<[u8]>>(&mut self, out: &mut Output<B>) -> Result<(), Violation> {
         self.stream.reset(false);
         let message = &out.buffer.as_ref()[..out.filled];
         let window = &message[message.len().saturating_sub(WINDOW_BYTES)..];
         // An empty block of two bytes would make us copy 32 KiB, as often as a peer likes.
         out.restored += window.len();
-        let data = payload_len.saturating_add(out.filled);
+        let data = out.payload_len.saturating_add(out.filled);
         if out.restored > RESTORED_BYTES_FREE.saturating_add(data.saturating_mul(RESTORED_RATIO)) {
             return Err(Violation::OverheadExhausted);
         }
@@ -213,6 +209,7 @@ struct Output<B> {
     buffer: B,
     filled: usize,
     limit: usize,
+    payload_len: usize,
     /// How many bytes of windows were copied after blocks with BFINAL set.
     restored: usize,
 }

@@ -5,9 +5,9 @@ use hioload_protocol::ws::{Limits, Opcode, Role, Violation};
 
 use super::Seen;
 
-/// What `role` must see of `stream` if no time passes.
-pub fn events(role: Role, limits: &Limits, stream: &[u8]) -> Vec<Seen> {
-    let mut model = Model { role, limits, debt: 0, message: None, seen: Vec::new() };
+/// What `role` must see of `stream` if no time passes; `deflate`: if that was agreed on.
+pub fn events(role: Role, limits: &Limits, deflate: bool, stream: &[u8]) -> Vec<Seen> {
+    let mut model = Model { role, limits, deflate, debt: 0, message: None, seen: Vec::new() };
     if let Err(violation) = model.run(stream) {
         model.seen.push(Seen::Failed(violation));
     }
@@ -17,6 +17,7 @@ pub fn events(role: Role, limits: &Limits, stream: &[u8]) -> Vec<Seen> {
 struct Model<'a> {
     role: Role,
     limits: &'a Limits,
+    deflate: bool,
     debt: usize,
     message: Option<Open>,
     seen: Vec<Seen>,
@@ -25,12 +26,14 @@ struct Model<'a> {
 /// A message that is not complete.
 struct Open {
     text: bool,
+    compressed: bool,
     payload: Vec<u8>,
     fragments: u32,
 }
 
 struct Frame {
     fin: bool,
+    rsv1: bool,
     opcode: Opcode,
     key: [u8; 4],
     len: u64,
@@ -63,7 +66,8 @@ impl Model<'_> {
 
     fn header(&self, bytes: &[u8]) -> Result<Option<Frame>, Violation> {
         let Some(first) = bytes.first() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let rsv1 = self.deflate && first & 0x70 == 0x40 && [1, 2].contains(&(first & 0x0F));
+        if first & 0x70 != 0 && !rsv1 {
             return Err(Violation::ReservedBits);
         }
         let fin = first & 0x80 != 0;
@@ -106,7 +110,7 @@ impl Model<'_> {
             key.copy_from_slice(bytes);
             header_len += 4;
         }
-        Ok(Some(Frame { fin, opcode, key, len, header_len }))
+        Ok(Some(Frame { fin, rsv1, opcode, key, len, header_len }))
     }
 
     fn check(&mut self, frame: &Frame) -> Result<(), Violation> {
@@ -122,9 +126,12 @@ impl Model<'_> {
             _ => {}
         }
         let text = frame.opcode == Opcode::Text;
-        let new = || Open { text, payload: Vec::new(), fragments: 0 };
+        let new = || Open { text, compressed: frame.rsv1, payload: Vec::new(), fragments: 0 };
         let message = self.message.get_or_insert_with(new);
-        if frame.len > (self.limits.message_bytes_max - message.payload.len()) as u64 {
+        let limit = self.limits.message_bytes_max;
+        // A payload may be a little longer than the message that comes out of it.
+        let limit = if message.compressed { limit + limit / 8 + 64 } else { limit };
+        if frame.len > (limit - message.payload.len()) as u64 {
             return Err(Violation::MessageTooBig);
         }
         if fragmented || !frame.fin {
@@ -149,7 +156,7 @@ impl Model<'_> {
         let mut message = self.message.take().expect("checked");
         message.payload.extend_from_slice(payload);
         let complete = frame.fin && whole;
-        if message.text {
+        if message.text && !message.compressed {
             match std::str::from_utf8(&message.payload) {
                 Err(error) if error.error_len().is_some() || complete => {
                     return Err(Violation::TextNotUtf8);
@@ -163,7 +170,9 @@ impl Model<'_> {
             return Ok(());
         }
         self.debt = self.debt.saturating_sub(16);
-        self.seen.push(if message.text {
+        self.seen.push(if message.compressed {
+            Seen::Compressed(message.text, message.payload)
+        } else if message.text {
             Seen::Text(String::from_utf8(message.payload).expect("checked"))
         } else {
             Seen::Binary(message.payload)

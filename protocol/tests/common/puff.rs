@@ -6,6 +6,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
+use hioload_protocol::ws::Violation;
+
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// Why a payload is not a message.
@@ -17,9 +19,12 @@ pub enum Fault {
     Cut,
     /// The message has more bytes than the limit.
     TooBig,
+    /// Its final blocks cause more copying than it may.
+    Flood,
 }
 
 /// The receiver of one direction of a connection.
+#[derive(Clone)]
 pub struct Puff {
     window_bytes: usize,
     /// What came in earlier messages, the end of it.
@@ -31,6 +36,29 @@ pub struct Puff {
 impl Puff {
     pub fn new(window_bits: u8) -> Self {
         Self { window_bytes: 1 << window_bits, history: Vec::new(), farthest: 0 }
+    }
+
+    /// What our inflater must say, if it said `got`: of a payload that is too big and broken as
+    /// well it may say either, as the library sees more than the first byte too many.
+    pub fn expected(
+        &mut self,
+        payload: &[u8],
+        keeps_context: bool,
+        limit: usize,
+        got: &Result<Vec<u8>, Violation>,
+    ) -> Result<Vec<u8>, Violation> {
+        let mut unlimited = self.clone();
+        self.message(payload, keeps_context, limit).map_err(|fault| match fault {
+            Fault::Bad | Fault::Cut => Violation::NotDeflate,
+            Fault::Flood => Violation::OverheadExhausted,
+            Fault::TooBig if *got == Err(Violation::NotDeflate) => {
+                match unlimited.message(payload, keeps_context, usize::MAX) {
+                    Err(Fault::Bad | Fault::Cut) => Violation::NotDeflate,
+                    _ => Violation::MessageTooBig,
+                }
+            }
+            Fault::TooBig => Violation::MessageTooBig,
+        })
     }
 
     /// The message of a payload, if it has at most `limit` bytes.
@@ -51,14 +79,16 @@ impl Puff {
         let mut reader = Reader {
             bytes: &bytes,
             at: 0,
+            end: payload.len() * 8,
             out: std::mem::take(&mut self.history),
             before,
             reach_from: 0,
             limit,
+            restored: 0,
             window_bytes: self.window_bytes,
             farthest: self.farthest,
         };
-        reader.blocks(payload.len() * 8)?;
+        reader.blocks()?;
         self.farthest = reader.farthest;
         let message = reader.out[before..].to_vec();
         self.history = reader.out.split_off(reader.reach_from);
@@ -70,14 +100,17 @@ impl Puff {
 
 struct Reader<'a> {
     bytes: &'a [u8],
-    /// In bits.
+    /// In bits, as `end` is, where the payload ends and what was put back begins.
     at: usize,
+    end: usize,
     /// What came before, and the message behind it.
     out: Vec<u8>,
     before: usize,
     /// References may not reach before this.
     reach_from: usize,
     limit: usize,
+    /// How many bytes of windows an inflater copies for the final blocks so far.
+    restored: usize,
     window_bytes: usize,
     farthest: usize,
 }
@@ -124,17 +157,17 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn blocks(&mut self, end: usize) -> Result<(), Fault> {
+    fn blocks(&mut self) -> Result<(), Fault> {
         loop {
             let last = self.bits(1)? == 1;
             match self.bits(2)? {
                 0 => {
                     self.at = self.at.next_multiple_of(8);
-                    let is_end = self.at == end;
+                    let is_end = self.at == self.end;
                     self.stored()?;
                     if is_end {
                         if last {
-                            self.forget();
+                            self.forget()?;
                         }
                         return Ok(());
                     }
@@ -149,13 +182,13 @@ impl Reader<'_> {
                 }
                 _ => return Err(Fault::Bad),
             }
-            if self.at > end {
+            if self.at > self.end {
                 return Err(Fault::Cut);
             }
             if last {
                 self.at = self.at.next_multiple_of(8);
-                self.forget();
-                if self.at == end {
+                self.forget()?;
+                if self.at == self.end {
                     return Ok(());
                 }
             }
@@ -163,8 +196,12 @@ impl Reader<'_> {
     }
 
     /// What a final block does to earlier messages: see `Inflater::message`.
-    fn forget(&mut self) {
+    fn forget(&mut self) -> Result<(), Fault> {
         self.reach_from = self.before;
+        let message = self.out.len() - self.before;
+        self.restored += message.min(32 * 1024);
+        let data = self.end / 8 + message;
+        if self.restored > 1024 * 1024 + 16 * data { Err(Fault::Flood) } else { Ok(()) }
     }
 
     fn stored(&mut self) -> Result<(), Fault> {
@@ -179,6 +216,9 @@ impl Reader<'_> {
     }
 
     fn push(&mut self, byte: u8) -> Result<(), Fault> {
+        if self.at > self.end {
+            return Err(Fault::Cut);
+        }
         if self.out.len() - self.before == self.limit {
             return Err(Fault::TooBig);
         }
