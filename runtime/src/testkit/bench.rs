@@ -304,12 +304,12 @@ impl Machine {
     }
 }
 
-fn arena(config: &Config) -> Result<Arena, RegionError> {
+pub(super) fn arena(config: &Config) -> Result<Arena, RegionError> {
     let capacity_bytes = config.memory.pool_bytes;
     Arena::new(ArenaConfig { capacity_bytes, ..ArenaConfig::default() })
 }
 
-fn reactor(net: &Net, config: &Config) -> SimReactor {
+pub(super) fn reactor(net: &Net, config: &Config) -> SimReactor {
     let memory = &config.memory;
     let pool = arena(config).expect("the machine has address space for a pool");
     let config = SimConfig {

@@ -18,6 +18,7 @@ mod bench;
 mod client;
 mod fakes;
 mod handler;
+mod treadmill;
 
 pub use hioload_pools::fake::{FailingPool, FakeObjectPool};
 pub use hioload_protocol::ws::Opcode;
@@ -28,3 +29,4 @@ pub use bench::Bench;
 pub use client::{Received, Refused, TestClient};
 pub use fakes::{ConnCall, FakeConn, FakeWebSocketConn};
 pub use handler::{FakeHandler, HandlerCall, Reply};
+pub use treadmill::Treadmill;
