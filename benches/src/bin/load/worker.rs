@@ -132,10 +132,9 @@ fn measure(drive: &mut Drive<'_>) -> Result<(), Trouble> {
         }
     };
     drive.send_all()?;
-    let measured = start + plan.warm_up.as_nanos() as u64;
-    drive.run_until(measured)?;
+    drive.run_until(start + plan.warm_up.as_nanos() as u64)?;
     let begin = begin(drive)?;
-    drive.run_until(measured + plan.duration.as_nanos() as u64)?;
+    drive.run_until(begin.at + plan.duration.as_nanos() as u64)?;
     end(drive, &begin)?;
     drive.sending = Sending::Nothing;
     let deadline = run.now() + DRAIN_NS;
