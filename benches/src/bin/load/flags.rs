@@ -20,8 +20,8 @@ const WINDOW: usize = 1024;
 const ABOUT: &str = "\
 Measures an echo server: how many messages per second, and how long each takes.
 
-Opens connections, sends messages, and compares every reply with what was sent, byte for byte. \
-Without --rate a connection sends its next message when a reply comes (closed loop); with --rate \
+Opens connections, sends messages, and compares every reply with what was sent, byte for byte.
+Without --rate a connection sends its next message when a reply comes (closed loop); with --rate
 messages are due on a fixed schedule, and latency counts from then (open loop).";
 
 const EXAMPLES: &str = "\
@@ -32,12 +32,12 @@ const EXAMPLES: &str = "\
   load --idle -c 10000 --server-pid PID ws://HOST/     memory of an idle connection
 
 \x1b[1;4mExit status:\x1b[0m
-  0 measured; 1 the server or a connection failed; 2 wrong usage; 130 ended early by Ctrl-C, with \
-the report of what was measured until then";
+  0 measured; 1 the server or a connection failed; 2 wrong usage; 130 ended early by Ctrl-C, with
+  the report of what was measured until then";
 
 /// Measures an echo server: how many messages per second, and how long each takes.
 #[derive(Parser, Debug)]
-#[command(name = "load", version, long_about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "load", version, long_about = ABOUT, after_help = EXAMPLES)]
 pub(crate) struct Flags {
     /// ws://HOST:PORT/PATH, or tcp://HOST:PORT for bare bytes
     #[arg(value_name = "URL", value_parser = Target::parse)]
@@ -46,7 +46,7 @@ pub(crate) struct Flags {
     /// Connections
     #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Load")]
     connections: u32,
-    /// Messages under way on each connection [default: 1; with --rate at most 1024]
+    /// Messages under way on each connection [default: 1; with --rate 1024 at the most]
     #[arg(short = 'f', long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = "Load")]
     in_flight: Option<u32>,
     /// Payload of a message: BYTES, FROM-TO (evenly spread), or shares: 20:90%,4096:10%
@@ -71,7 +71,7 @@ pub(crate) struct Flags {
     /// How long to send before that, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, help_heading = "Time")]
     warm_up: Duration,
-    /// Connections per second while they are opened [default: as fast as 128 handshakes at once go]
+    /// Connections opened per second [default: as fast as 128 handshakes at once go]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Time")]
     ramp_up: Option<f64>,
     /// Give up when no reply has come for so long, in seconds
@@ -90,8 +90,9 @@ pub(crate) struct Flags {
     /// Never sleep: lower and steadier latency, for a whole CPU per thread
     #[arg(long, help_heading = "Machine")]
     spin: bool,
-    /// Addresses to connect from, in turn [default: the system's choice; on loopback 127.0.0.2 and
-    /// following if there are more than 25,000 connections]
+    /// Addresses to connect from, in turn [default: as the system likes]
+    ///
+    /// For more than 25,000 connections on loopback it is 127.0.0.2 and those that follow.
     #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', help_heading = "Machine")]
     source_addresses: Vec<IpAddr>,
 

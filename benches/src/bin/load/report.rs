@@ -21,6 +21,8 @@ const BAR_WIDTH: f64 = 40.0;
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 /// Rows of it that hold less than this share of the messages are left out at both ends.
 const SHARE_MIN: f64 = 0.0001;
+/// A schedule that is no further behind has just been late in the last moment.
+const BEHIND_S_MIN: f64 = 0.01;
 
 pub(crate) fn text(plan: &Plan, summary: &Summary<'_>, tally: &Tally) -> String {
     let mut text = head(plan, summary);
@@ -152,8 +154,8 @@ fn idle_memory(idle: &Idle) -> String {
 
 fn remarks(plan: &Plan, summary: &Summary<'_>, tally: &Tally) -> String {
     let mut text = String::new();
-    if summary.late > 0
-        && let Some(rate) = plan.rate
+    if let Some(rate) = plan.rate
+        && summary.late as f64 / rate > BEHIND_S_MIN
     {
         let _ = writeln!(
             text,
