@@ -1,1 +1,5 @@
-//! Measurements of hioload.
+//! Measurements of hioload, and what their programs share.
+
+pub mod command_line;
+pub mod documents;
+pub mod process;

@@ -4,7 +4,6 @@
 //! whatever else the machine does hits all of them; ratios are taken within a round.
 
 mod connection;
-mod documents;
 mod load;
 mod peers;
 mod process;
@@ -18,6 +17,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use hioload_benches::documents::documents;
+use hioload_benches::{command_line, process as placement};
 
 use crate::load::{Load, Sample};
 use crate::peers::{Built, Checkouts, PEERS, Peer};
@@ -106,18 +107,9 @@ struct Cores {
 }
 
 fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
+    let flags: Flags = match command_line::parse("deflate_echo") {
         Ok(flags) => flags,
-        Err(error) if error.use_stderr() => {
-            // The first line is the sentence; what follows is advice on how to get help.
-            let text = error.to_string();
-            let sentence = text.lines().next().unwrap_or_default();
-            eprintln!("deflate_echo: {}", sentence.trim_start_matches("error: "));
-            return ExitCode::from(2);
-        }
-        Err(help) => {
-            return help.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
-        }
+        Err(code) => return code,
     };
     match measure_all(&flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -144,7 +136,7 @@ fn measure_all(flags: &Flags) -> Result<(), String> {
             (peer, peer.build(&out, &checkouts))
         })
         .collect();
-    process::pin(cores.clients)?;
+    placement::pin(cores.clients)?;
     let head = format!(
         "{} B of JSON per message, level {}, {} rounds of {:?} after {:?}; servers on core {}, \
          clients on core {}; congestion control {}; load average at the start {}",
@@ -185,7 +177,7 @@ fn read_word(file: &str) -> String {
 }
 
 fn choose_cores(flags: &Flags) -> Result<Cores, String> {
-    let allowed = process::cores()?;
+    let allowed = placement::cores()?;
     let [.., last_but_one, last] = allowed[..] else {
         return Err("two cores are needed, one for the servers and one for the clients".to_owned());
     };
@@ -223,7 +215,7 @@ fn measure(
     mode: Mode,
     in_flight: usize,
 ) -> Setting {
-    let documents = documents::documents(DOCUMENTS, usize::from(flags.bytes));
+    let documents = documents(DOCUMENTS, usize::from(flags.bytes));
     let script = Script::new(mode, documents);
     let connections = usize::from(flags.connections);
     let mut contenders: Vec<Result<Contender<'_>, String>> = built

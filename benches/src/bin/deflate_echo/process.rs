@@ -1,44 +1,16 @@
-//! Processes: which core they run on, how much time they used, and that they end.
+//! Servers: that they start on their core, and that they end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use hioload_benches::process::pin;
 
 /// Longer than any server takes to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The cores that this process may use.
-pub(crate) fn cores() -> Result<Vec<usize>, String> {
-    let allowed = sched_getaffinity(None).map_err(|error| error.to_string())?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect())
-}
-
-/// Moves this thread, and the processes that it starts from now on, to one core.
-pub(crate) fn pin(core: usize) -> Result<(), String> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot run on core {core}: {error}"))
-}
-
-/// The processor time of all threads of a process, to the nanosecond.
-pub(crate) fn cpu_time(process: u32) -> Result<Duration, String> {
-    let threads = fs::read_dir(format!("/proc/{process}/task"));
-    let threads = threads.map_err(|error| format!("the server is gone: {error}"))?;
-    let mut nanoseconds = 0;
-    for thread in threads.flatten() {
-        // A thread that ended meanwhile has no file any more.
-        if let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) {
-            let spent = text.split_whitespace().next().and_then(|spent| spent.parse::<u64>().ok());
-            nanoseconds += spent.ok_or("the kernel keeps no schedstat")?;
-        }
-    }
-    Ok(Duration::from_nanos(nanoseconds))
-}
 
 /// A server in a process of its own, which ends with this.
 pub(crate) struct Server {
