@@ -28,6 +28,7 @@ mod route;
 mod secrets;
 mod session;
 mod settings;
+mod spin;
 #[cfg(test)]
 mod tests;
 mod timers;

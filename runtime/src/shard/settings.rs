@@ -1,5 +1,7 @@
 //! The limits of a shard in the form in which the turn uses them.
 
+use std::time::Duration;
+
 use hioload_protocol::http::{HeadLimits, OriginPolicy};
 use hioload_protocol::ws::Limits;
 
@@ -26,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     pub(crate) topics_max: usize,
     pub(crate) subscriptions_max: usize,
+    pub(crate) spin: Duration,
 }
 
 impl From<&Config> for Settings {
@@ -59,6 +62,7 @@ impl From<&Config> for Settings {
             compression: Compression::from(websocket),
             topics_max: limits.topics_max,
             subscriptions_max: limits.subscriptions_max,
+            spin: Duration::from_micros(config.server.spin_us),
         }
     }
 }

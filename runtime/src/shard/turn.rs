@@ -29,6 +29,7 @@ use super::request::UpgradeToken;
 use super::route::Route;
 use super::secrets::Secrets;
 use super::settings::Settings;
+use super::spin::Spin;
 use super::{Action, Counters, Shard, ShardHandle};
 use crate::place::ShardPlace;
 use crate::reactor::{BATCH_MAX, Completion, Event, Reactor, ReactorStats};
@@ -55,6 +56,7 @@ pub(crate) struct Turn<R: Reactor> {
     actions: Vec<Action>,
     /// Those that a message is being published to.
     pub(super) recipients: Vec<u32>,
+    spin: Spin,
 }
 
 /// What a shard is made of.
@@ -75,6 +77,7 @@ impl<R: Reactor> Turn<R> {
         let mut secrets = Secrets::from_seed(seed);
         let rng = u64::from_ne_bytes(secrets.bytes());
         let connections_max = settings.connections_max;
+        let spin = Spin::new(settings.spin);
         let outbox = (settings.outbox_high_bytes, settings.outbox_max_bytes);
         let egress = Egress::new(Rc::clone(&pool), Rc::new(settings), secrets);
         let orders = OrdersOf(Arc::clone(&handles), place.shard);
@@ -115,6 +118,7 @@ impl<R: Reactor> Turn<R> {
             orders,
             actions: Vec::new(),
             recipients: Vec::new(),
+            spin,
         }
     }
 
@@ -154,9 +158,8 @@ impl<R: Reactor> Turn<R> {
     /// # Errors
     /// The reactor broke.
     pub(crate) fn turn(&mut self) -> io::Result<()> {
-        let timeout = self.timeout();
         self.batch.clear();
-        self.driver.reactor.wait(timeout, &mut self.batch)?;
+        self.wait()?;
         let now = self.driver.reactor.now();
         self.driver.shard.now = now;
         self.driver.shard.counters.turns += 1;
@@ -183,6 +186,30 @@ impl<R: Reactor> Turn<R> {
         Ok(())
     }
 
+    /// Collects what completed; sleeps if there is nothing else to do.
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        if !self.spin.is_on() || timeout == Some(Duration::ZERO) {
+            return self.driver.reactor.wait(timeout, &mut self.batch);
+        }
+        let began = self.driver.reactor.now();
+        let end = self.spin.until(began);
+        let mut now = began;
+        while now < end && timeout.is_none_or(|timeout| now.since(began) < timeout) {
+            self.driver.reactor.wait(Some(Duration::ZERO), &mut self.batch)?;
+            // Other threads bring work too, of which a reactor reports nothing.
+            if !self.batch.is_empty() || !self.is_idle() {
+                self.spin.hit();
+                return Ok(());
+            }
+            now = self.driver.reactor.now();
+        }
+        let rest = timeout.map(|timeout| timeout.saturating_sub(now.since(began)));
+        self.driver.reactor.wait(rest, &mut self.batch)?;
+        self.spin.slept(self.driver.reactor.now().since(now));
+        Ok(())
+    }
+
     fn is_over(&self) -> bool {
         let Some(until) = self.drain_until_ms else { return false };
         let all_gone = self.entries.is_empty() && self.listeners.are_closed();
@@ -191,17 +218,10 @@ impl<R: Reactor> Turn<R> {
 
     /// How long the reactor may sleep.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        let Driver { shard, wheel, reactor, egress, unsure, unaimed, .. } = &self.driver;
-        let idle = shard.actions.is_empty()
-            && !shard.executor.is_ready()
-            && self.letters.is_empty()
-            && self.orders.orders().is_empty()
-            && egress.dirty.is_empty()
-            && unsure.is_empty()
-            && unaimed.is_empty();
-        if !idle {
+        if !self.is_idle() {
             return Some(Duration::ZERO);
         }
+        let Driver { shard, wheel, reactor, egress, .. } = &self.driver;
         let dials = shard.dials.next_tick();
         let retry = self.listeners.retry_at_ms();
         // What is left when the time to drain is over only waits for its sockets to be closed.
@@ -213,6 +233,18 @@ impl<R: Reactor> Turn<R> {
         let sleeper = shard.executor.timers().next().map(|time| time.as_nanos());
         let next = ticks.into_iter().chain(sleeper).min()?;
         Some(Duration::from_nanos(next.saturating_sub(reactor.now().as_nanos())))
+    }
+
+    /// Whether there is nothing to do until something completes or is due.
+    fn is_idle(&self) -> bool {
+        let Driver { shard, egress, unsure, unaimed, .. } = &self.driver;
+        shard.actions.is_empty()
+            && !shard.executor.is_ready()
+            && self.letters.is_empty()
+            && self.orders.orders().is_empty()
+            && egress.dirty.is_empty()
+            && unsure.is_empty()
+            && unaimed.is_empty()
     }
 
     fn session_event(&mut self, key: Key, event: Event) {

@@ -126,3 +126,28 @@ fn a_broken_rule_ends_the_session_with_its_code(
     assert_eq!(other.read_frame().payload, b"still here");
     server.stop().unwrap();
 }
+
+/// A shard that polls sees everything that one that sleeps is woken for.
+#[rstest]
+fn a_spinning_shard_answers_sockets_threads_and_the_clock(
+    #[values(Uring, Epoll)] reactor: ReactorChoice,
+) {
+    let spinning = |config: &mut hioload::config::Config| {
+        config.server.spin_us = 1000;
+        config.websocket.idle_timeout_ms = 200;
+    };
+    let server = start(reactor, spinning, |server| server.websocket("/", |_| Echo));
+    let mut client = Client::open(&server, "/");
+    for number in 0..500 {
+        let sent = format!("message {number}");
+        client.send(Opcode::Text, sent.as_bytes());
+        assert_eq!(client.read_frame().payload, sent.as_bytes());
+        let (sender, answer) = std::sync::mpsc::channel();
+        let look =
+            move |shard: &mut hioload::Shard| sender.send(shard.stats().connections).unwrap();
+        server.handles()[0].run(look).unwrap();
+        assert_eq!(answer.recv_timeout(crate::client::PATIENCE), Ok(1));
+    }
+    assert_eq!(client.read_frame().opcode, Opcode::Ping, "half of the idle timeout is over");
+    server.stop().unwrap();
+}
