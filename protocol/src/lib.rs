@@ -50,4 +50,5 @@ extern crate alloc;
 
 pub mod deflate;
 pub mod http;
+mod receive;
 pub mod ws;
