@@ -50,5 +50,6 @@ extern crate alloc;
 
 pub mod deflate;
 pub mod http;
+pub mod iproto;
 mod receive;
 pub mod ws;
