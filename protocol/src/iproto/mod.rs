@@ -1,4 +1,4 @@
-//! iproto: packets, requests and replies on one connection.
+//! iproto: packets, requests and replies on one connection, and the packing of their bodies.
 //!
 //! This is the protocol of Mail.Ru's servers ("silverbox", Tarantool up to 1.5), of Perl's
 //! `MR::IProto` and of the Go package `iproto`; it is not the MessagePack protocol of later
@@ -23,6 +23,7 @@
 //! # The parts
 //! [`Connection`] is the state machine: bytes in, [`Event`]s and headers out, calls with their
 //! deadlines, pings and the shutdown handshake. [`PacketReader`] is only the packets.
+//! [`mod@pack`] is what is in their bodies.
 //!
 //! What this room must never do: touch a socket, a clock or a thread, or hold more memory than
 //! the bytes that have arrived justify.
@@ -33,6 +34,7 @@ mod error;
 mod event;
 mod header;
 mod limits;
+pub mod pack;
 mod packet;
 mod stats;
 
@@ -41,6 +43,8 @@ pub use error::{Refusal, Refused, Violation};
 pub use event::{Action, CloseReason, Event, ReplyTo};
 pub use header::{HEADER_BYTES, Header, PING, SHUTDOWN};
 pub use limits::{Env, Limits};
+#[doc(inline)]
+pub use pack::{Mode, Pack, Unpack, append, append_ber, pack, pack_ber, unpack, unpack_ber};
 pub use packet::{Packet, PacketReader, append_packet};
 pub use stats::Stats;
 
