@@ -42,6 +42,8 @@ pub use connection::Connection;
 pub use error::{Refusal, Refused, Violation};
 pub use event::{Action, CloseReason, Event, ReplyTo};
 pub use header::{HEADER_BYTES, Header, PING, SHUTDOWN};
+#[cfg(feature = "derive")]
+pub use hioload_derive::{Pack, Unpack};
 pub use limits::{Env, Limits};
 #[doc(inline)]
 pub use pack::{Mode, Pack, Unpack, append, append_ber, pack, pack_ber, unpack, unpack_ber};

@@ -42,6 +42,19 @@ pub use error::{Fault, PackError, UnpackError};
 pub use unpacker::{NESTING_MAX, Unpacker};
 pub use write::{pack_bytes, pack_string, pack_u8, pack_u16, pack_u32, pack_u64};
 
+/// What derived code names.
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub mod derived {
+    pub use alloc::vec::Vec;
+
+    /// The fewest bytes in BER mode of a type that has `bytes_min` in default mode.
+    #[must_use]
+    pub const fn ber_bytes_min(bytes_min: usize) -> usize {
+        if bytes_min > 0 { 1 } else { 0 }
+    }
+}
+
 /// How integers, lengths and counts are packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
