@@ -140,12 +140,6 @@ impl<T> Calls<T> {
             self.places.free(sync);
         }
     }
-
-    #[cfg(test)]
-    pub(super) const fn starting_after(mut self, sync: u32) -> Self {
-        self.last_sync = sync;
-        self
-    }
 }
 
 /// Where calls lie: as many places as a power of two.
@@ -272,5 +266,48 @@ impl Deadlines {
 
     fn note<T>(&self, at: usize, places: &mut Places<T>) {
         places.at(self.0[at].sync).position = at as u32; // there are fewer than 2^32 syncs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncs_turn_over_and_pass_by_0_and_those_in_use() {
+        let mut calls = Calls::new();
+        assert_eq!(calls.insert(7, 5, 'a'), 1);
+        assert_eq!(calls.insert(7, 5, 'b'), 2);
+        assert_eq!(calls.cancel(7, 2, 9, 100), Some('b'));
+        calls.last_sync = u32::MAX - 1;
+        assert_eq!(calls.insert(8, 5, 'c'), u32::MAX);
+        assert_eq!(calls.insert(8, 5, 'd'), 3, "1 waits and 2 is remembered");
+        assert_eq!(
+            [(7, 1), (7, 2), (8, 2), (8, 3), (8, 0)].map(|(msg, sync)| calls.look(msg, sync)),
+            [Lookup::Waiting, Lookup::Late, Lookup::Unknown, Lookup::Waiting, Lookup::Unknown,]
+        );
+        assert_eq!(calls.resolve(7, 1), Some('a'));
+        assert_eq!(calls.resolve(8, u32::MAX), Some('c'));
+    }
+
+    /// Calls that stay while the syncs go around the table many times keep their places.
+    #[test]
+    fn long_calls_are_found_however_many_short_ones_pass() {
+        let mut calls = Calls::new();
+        let mut long = Vec::new();
+        for round in 0..2_000_u32 {
+            let short = calls.insert(1, u64::from(round), round);
+            if round.is_multiple_of(10) {
+                long.push((calls.insert(2, u64::from(round), round), round));
+            }
+            assert_eq!(calls.resolve(1, short), Some(round));
+        }
+        assert_eq!(calls.waiting(), 200);
+        assert!(calls.places.0.len() <= 512, "{} places", calls.places.0.len());
+        for (sync, round) in long {
+            assert_eq!(calls.expired(u64::from(round)), Some((2, sync)), "the earliest is first");
+            assert_eq!(calls.resolve(2, sync), Some(round));
+        }
+        assert_eq!(calls.take(), None);
     }
 }
