@@ -73,9 +73,7 @@ mod calls {
         }
         assert_eq!(side.deadline_ms(), Some(100));
         assert_eq!(side.poll(99), []);
-        let mut first = side.poll(100);
-        first.sort_by_key(|action| format!("{action:?}"));
-        assert_eq!(first, [Action::TimedOut(1), Action::TimedOut(4)]);
+        assert_eq!(side.poll(100), [Action::TimedOut(1), Action::TimedOut(4)], "in order");
         assert_eq!(side.deadline_ms(), Some(200));
         assert_eq!(side.poll(1_000), [Action::TimedOut(3), Action::TimedOut(0)], "earliest first");
         assert_eq!(side.connection.pending(), 1, "one has no deadline");
@@ -121,6 +119,18 @@ mod calls {
         side.poll(1_030);
         let seen = side.read(&response(calls[2], b""));
         assert_eq!(seen, [Seen::Request(1, 3, vec![])], "it was long ago");
+    }
+
+    /// Also those that ended at the same moment, and those that no age ends.
+    #[rstest]
+    fn the_oldest_late_call_is_forgotten_first(#[values(0, 1_000)] late_ms: u64) {
+        let mut side = Side::with_limits(Limits { late_max: 4, late_ms, ..Limits::default() });
+        let calls: Vec<Header> = (0..9).map(|_| call(&mut side, 1, 10)).collect();
+        assert_eq!(side.poll(10).len(), 9);
+        for (at, header) in calls.iter().enumerate() {
+            let delivered = !side.read(&response(*header, b"")).is_empty();
+            assert_eq!(delivered, at < 5, "call {at}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Calls<T> {
     /// When each call that ended without a response is forgotten.
     late: Deadlines,
     last_sync: u32,
+    /// How many deadlines there were.
+    deadlines: u64,
 }
 
 impl<T> Calls<T> {
@@ -38,6 +40,7 @@ impl<T> Calls<T> {
             waiting: Deadlines(Vec::new()),
             late: Deadlines(Vec::new()),
             last_sync: 0,
+            deadlines: 0,
         }
     }
 
@@ -63,7 +66,8 @@ impl<T> Calls<T> {
             }
         };
         *self.places.at(sync) = Place { sync, msg, position: 0, token: Some(token) };
-        self.waiting.push(Deadline { at_ms: deadline_ms, sync }, &mut self.places);
+        let deadline = self.deadline(deadline_ms, sync);
+        self.waiting.push(deadline, &mut self.places);
         sync
     }
 
@@ -109,7 +113,8 @@ impl<T> Calls<T> {
             self.forget_oldest();
         }
         let token = self.places.at(sync).token.take();
-        self.late.push(Deadline { at_ms: forget_ms, sync }, &mut self.places);
+        let deadline = self.deadline(forget_ms, sync);
+        self.late.push(deadline, &mut self.places);
         token
     }
 
@@ -131,6 +136,11 @@ impl<T> Calls<T> {
         let sync = self.waiting.first()?.sync;
         self.waiting.remove(0, &mut self.places);
         self.places.free(sync)
+    }
+
+    const fn deadline(&mut self, at_ms: u64, sync: u32) -> Deadline {
+        self.deadlines += 1;
+        Deadline { at_ms, number: self.deadlines, sync }
     }
 
     fn forget_oldest(&mut self) {
@@ -203,9 +213,11 @@ impl<T> Places<T> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Ordered by time, and at the same time by when it was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline {
     at_ms: u64,
+    number: u64,
     sync: u32,
 }
 
@@ -237,7 +249,7 @@ impl Deadlines {
     fn rise<T>(&mut self, mut at: usize, places: &mut Places<T>) {
         while at > 0 {
             let parent = (at - 1) / 2;
-            if self.0[parent].at_ms <= self.0[at].at_ms {
+            if self.0[parent] <= self.0[at] {
                 break;
             }
             self.0.swap(parent, at);
@@ -252,9 +264,9 @@ impl Deadlines {
         loop {
             let left = 2 * at + 1;
             let Some(first) = self.0.get(left) else { return };
-            let earlier = self.0.get(left + 1).is_some_and(|right| right.at_ms < first.at_ms);
+            let earlier = self.0.get(left + 1).is_some_and(|right| right < first);
             let child = if earlier { left + 1 } else { left };
-            if self.0[at].at_ms <= self.0[child].at_ms {
+            if self.0[at] <= self.0[child] {
                 return;
             }
             self.0.swap(at, child);

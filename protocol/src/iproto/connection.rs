@@ -292,8 +292,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, T> Connection<B, T> {
         }
     }
 
-    /// What is to be done now, one thing at a time, until `None`. Calls time out here, pings and
-    /// the shutdown are sent from here, and here a connection ends.
+    /// What is to be done now, one thing at a time, until `None`. Calls time out here, the earliest
+    /// first and those of the same moment in the order they were made; pings and the shutdown are
+    /// sent from here, and here a connection ends.
     pub fn poll(&mut self, now_ms: u64, limits: &Limits) -> Option<Action<T>> {
         if self.ended.is_some() {
             return None;

@@ -10,7 +10,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// How long a packet may take from its first byte to its last; 0 for no bound. Default 30,000.
     pub packet_age_ms_max: u64,
-    /// The most calls of ours that wait for their responses; one takes some 50 bytes. Default
+    /// The most calls of ours that wait for their responses; one takes 100 to 200 bytes. Default
     /// 65,536.
     pub calls_max: u32,
     /// The most requests of the peer that are not answered yet: one more ends the connection. To

@@ -171,21 +171,11 @@ impl Pair {
         }
     }
 
-    /// Calls that time out at the same moment may do so in any order.
     fn poll(&mut self) {
         let now_ms = self.side.now_ms;
-        let mut timed_out = Vec::new();
-        let mut others = self.side.poll(now_ms);
-        others.retain(|action| match action {
-            Action::TimedOut(token) => {
-                timed_out.push(*token);
-                false
-            }
-            _ => true,
-        });
-        timed_out.sort_unstable();
+        let actions = self.side.poll(now_ms);
         let limits = self.side.limits;
-        assert_eq!((timed_out, others), self.model.poll(&limits));
+        assert_eq!(actions, self.model.poll(&limits));
     }
 }
 
@@ -258,26 +248,26 @@ impl Model {
         Some(Seen::Request(msg, sync, body.to_vec()))
     }
 
-    fn poll(&mut self, limits: &Limits) -> (Vec<u32>, Vec<Action<u32>>) {
+    fn poll(&mut self, limits: &Limits) -> Vec<Action<u32>> {
+        let mut actions = Vec::new();
         if self.ended.is_some() {
-            return (vec![], vec![]);
+            return actions;
         }
         self.late.retain(|call| call.at_ms > self.now_ms);
-        let mut timed_out = Vec::new();
-        let mut over: Vec<Call> =
-            self.waiting.iter().filter(|call| call.at_ms <= self.now_ms).copied().collect();
-        over.sort_by_key(|call| call.at_ms);
-        for call in over {
-            timed_out.push(call.token);
-            let at = self.waiting.iter().position(|waiting| waiting.token == call.token);
-            self.cancel(at.expect("it was found there"), limits);
+        // The earliest first, and of the same moment the one that was made first.
+        let over = |model: &Self| {
+            let over =
+                model.waiting.iter().enumerate().filter(|(_, call)| call.at_ms <= model.now_ms);
+            over.min_by_key(|(_, call)| call.at_ms).map(|(at, call)| (at, call.token))
+        };
+        while let Some((at, token)) = over(self) {
+            self.cancel(at, limits);
+            actions.push(Action::TimedOut(token));
         }
-        timed_out.sort_unstable();
-
-        let mut actions = Vec::new();
         if let Some((_, reason)) = self.ends(limits).into_iter().find(|end| end.0 <= self.now_ms) {
             self.ended = Some(reason);
-            return (timed_out, vec![Action::Close(reason)]);
+            actions.push(Action::Close(reason));
+            return actions;
         }
         if self.stopping_ms.is_some()
             && !self.sent
@@ -293,7 +283,7 @@ impl Model {
         } else if self.pinged_ms + limits.ping_interval_ms <= self.now_ms && self.ping() {
             actions.push(Action::Send(Header::empty(PING, 0)));
         }
-        (timed_out, actions)
+        actions
     }
 
     fn ends(&self, limits: &Limits) -> Vec<(u64, CloseReason)> {
