@@ -1,5 +1,5 @@
-//! The protocols of hioload as state machines: HTTP/1.1 as far as the WebSocket upgrade, and
-//! WebSocket (RFC 6455), for servers and clients.
+//! The protocols of hioload as state machines: HTTP/1.1 as far as the WebSocket upgrade,
+//! WebSocket (RFC 6455) and iproto, for servers and clients.
 //!
 //! Sans-IO: bytes come in, events and bytes go out. There is no socket, clock, thread or pool
 //! here; time and memory are passed in. The crate is `no_std` and has no `unsafe`, so the whole
@@ -7,6 +7,7 @@
 //!
 //! - [`http`]: request heads, the upgrade, refusals and plain answers.
 //! - [`deflate`]: permessage-deflate (RFC 7692), negotiated and, with a feature, done.
+//! - [`iproto`]: packets, calls and their deadlines, and the packing of bodies.
 //! - [`ws`]: frames, masking, UTF-8, and the connection that turns bytes into messages.
 //!
 //! ```
@@ -50,4 +51,6 @@ extern crate alloc;
 
 pub mod deflate;
 pub mod http;
+pub mod iproto;
+mod receive;
 pub mod ws;

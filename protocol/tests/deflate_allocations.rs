@@ -1,44 +1,13 @@
 //! What compression allocates: all of it when it is made, and nothing per message.
 #![cfg(feature = "deflate")]
-#![allow(unsafe_code)] // to count, the global allocator has to be one
+#![allow(unsafe_code, unreachable_pub)] // to count, the global allocator has to be one
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/counting.rs"]
+mod counting;
 
+use counting::counted;
 use hioload_protocol::deflate::{Deflater, Inflater, Whole};
 use hioload_protocol::ws::{Env, Limits, Memory};
-
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: all of it is done by `System`; besides, two numbers are counted.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.set(CALLS.get() + 1);
-        BYTES.set(BYTES.get() + layout.size());
-        // SAFETY: the caller keeps the same promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the same promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `work` gives, how often it allocated, and how many bytes in all.
-fn counted<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
-    let (calls, bytes) = (CALLS.get(), BYTES.get());
-    let done = work();
-    (done, CALLS.get() - calls, BYTES.get() - bytes)
-}
 
 /// Lends one block that was there before.
 struct Lender(Option<Vec<u8>>);

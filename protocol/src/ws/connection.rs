@@ -3,13 +3,15 @@
 //! What comes in: received bytes, cut anywhere. What goes out: [`Event`]s and at last an
 //! [`Error`]. It answers nothing by itself and never holds more memory than it has to.
 
-use super::assembly::Assembly;
-use super::event::{Body, Control, Event, Message};
+use super::event::{Control, Event, Message};
 use super::frame::{self, HEADER_BYTES_MAX, Header, Receiver};
 use super::mask::{mask, rotated};
 use super::overhead::Overhead;
 use super::utf8::{self, Incremental};
-use super::{Env, Error, Limits, Memory, MessageKind, Opcode, Role, Violation, close};
+use super::{
+    Body, Direct, Env, Error, Limits, Memory, MessageKind, Opcode, Role, Violation, close,
+};
+use crate::receive::Assembly;
 
 /// How far a connection is on its way to its end (RFC 6455 section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,20 +80,6 @@ struct Frame {
     key: [u8; 4],
     opcode: Opcode,
     fin: bool,
-}
-
-/// The memory of a large message, lent so that the rest of it can be received where it belongs.
-///
-/// Receive at most `buffer.len() - filled` bytes, which is never more than `wanted`, to
-/// `buffer[filled..]`, then call [`Connection::filled`].
-#[derive(Debug)]
-pub struct Direct<'a, B> {
-    /// The memory of the message.
-    pub buffer: &'a mut B,
-    /// Its first `filled` bytes have arrived.
-    pub filled: usize,
-    /// How many bytes of the current frame are still to come, in all.
-    pub wanted: usize,
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
@@ -202,10 +190,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         }
         let room = self.message.room();
         if room < min_bytes.max(1)
-            && let Err(violation) = self.message.reserve(0, frame.remaining, env)
+            && self.message.reserve(0, frame.remaining, env.memory).is_err()
             && room == 0
         {
-            return Err(self.fail(violation));
+            return Err(self.fail(Violation::OutOfMemory));
         }
         let filled = self.message.filled();
         let lent = self.message.buffer();
@@ -422,7 +410,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
 
         let count = available.min(frame.remaining);
         if self.message.room() < count {
-            self.message.reserve(count, frame.remaining, env)?;
+            let given = self.message.reserve(count, frame.remaining, env.memory);
+            given.map_err(|_| Violation::OutOfMemory)?;
         }
         self.message.tail()[..count].copy_from_slice(&input[*at..*at + count]);
         *at += count;

@@ -1,10 +1,10 @@
 //! What a connection tells of what it read.
 
 use core::fmt;
-use core::ops::{Deref, Range};
+use core::ops::Deref;
 
 use super::frame::CONTROL_BYTES_MAX;
-use super::{CloseCode, MessageKind};
+use super::{Body, CloseCode, MessageKind};
 
 /// Something that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,42 +37,6 @@ pub struct Message<B> {
     pub compressed: bool,
     /// Where its payload lies, unmasked.
     pub body: Body<B>,
-}
-
-/// Where the payload of a message lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body<B> {
-    /// Where it arrived: it came whole in the input of this read.
-    Window {
-        /// The payload is `input[payload]`.
-        payload: Range<usize>,
-        /// Where the frame's own header starts, if all of it came in this input and the message
-        /// is a single frame: then `input[header_at..payload.start]` belongs to this message
-        /// alone and an echo may put its own header there.
-        header_at: Option<usize>,
-    },
-    /// It came in several frames or inputs, and was put together in memory that
-    /// [`Memory`](super::Memory) gave.
-    Assembled {
-        /// That memory.
-        buffer: B,
-        /// The payload is the first `len` bytes of it.
-        len: usize,
-    },
-}
-
-impl<B: AsRef<[u8]>> Body<B> {
-    /// The payload; `input` is what the read that gave this message was called with.
-    ///
-    /// # Panics
-    /// If `input` is shorter than that.
-    #[must_use]
-    pub fn bytes<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Window { payload, .. } => &input[payload.clone()],
-            Self::Assembled { buffer, len } => &buffer.as_ref()[..*len],
-        }
-    }
 }
 
 /// The payload of a control frame: at most 125 bytes, kept in place (RFC 6455 section 5.5).

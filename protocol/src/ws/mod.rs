@@ -7,7 +7,6 @@
 //!
 //! [`Connection`] is the whole of it; [`frame`], [`mask`] and [`utf8`] are its parts, usable alone.
 
-mod assembly;
 mod close;
 mod connection;
 mod error;
@@ -15,16 +14,16 @@ mod event;
 pub mod frame;
 mod limits;
 pub mod mask;
-mod memory;
 mod overhead;
 pub mod utf8;
 
 pub use close::CloseCode;
-pub use connection::{Connection, Direct, State};
+pub use connection::{Connection, State};
 pub use error::{Error, Violation};
-pub use event::{Body, Control, Event, Message};
+pub use event::{Control, Event, Message};
 pub use limits::{Env, Limits};
-pub use memory::{HeapMemory, Memory};
+
+pub use crate::receive::{Body, Direct, HeapMemory, Memory};
 
 /// Which side of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,6 +3,9 @@
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses its own part
 
+pub mod iproto;
+pub mod iproto_bodies;
+pub mod iproto_script;
 pub mod model;
 pub mod puff;
 

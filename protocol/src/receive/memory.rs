@@ -3,11 +3,11 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// What a connection asks for memory when a message did not arrive whole.
+/// What a connection asks for memory when a message or packet did not arrive whole.
 ///
 /// It asks with the first byte that has to be kept, never for an announcement, and for at most
 /// twice the bytes that have arrived or 64 KiB, whichever is more. Being refused is an ordinary
-/// answer: the connection then fails with [`Violation::OutOfMemory`](super::Violation).
+/// answer: the connection then fails, and says that it was this.
 pub trait Memory {
     /// Memory that the connection owns until it is dropped or handed out with a message.
     type Buffer: AsRef<[u8]> + AsMut<[u8]>;
@@ -19,7 +19,7 @@ pub trait Memory {
     /// Makes `buffer` `len` bytes long, keeping its first `used` bytes. `false` if there is no
     /// memory; `buffer` is then as it was.
     ///
-    /// Called for every fragment of a message, so growing by a little must be cheap on average:
+    /// May be called for every fragment of a message, so growing by a little must be cheap on average:
     /// give out blocks of which only a part is shown, or grow by doubling.
     fn grow(&mut self, buffer: &mut Self::Buffer, used: usize, len: usize) -> bool;
 }
