@@ -1,1 +1,8 @@
-//! Measurements of hioload.
+//! Measurements of hioload, and what their programs share.
+
+pub mod builds;
+pub mod command_line;
+pub mod figures;
+pub mod machine;
+pub mod process;
+pub mod server;

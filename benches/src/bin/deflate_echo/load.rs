@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 use std::process;
 use std::time::{Duration, Instant};
 
+use hioload_benches::process::cpu_time;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::connection::{Connection, Counts, Known};
-use crate::process::cpu_time;
 use crate::script::Script;
 
 /// Longer than any server may take for what is under way at the end of a round.

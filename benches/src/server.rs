@@ -1,57 +1,32 @@
-//! Processes: which core they run on, how much time they used, and that they end.
+//! Servers: that they start on their core, and that they end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use crate::machine::Cores;
+use crate::process::pin;
 
 /// Longer than any server takes to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The cores that this process may use.
-pub(crate) fn cores() -> Result<Vec<usize>, String> {
-    let allowed = sched_getaffinity(None).map_err(|error| error.to_string())?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect())
-}
-
-/// Moves this thread, and the processes that it starts from now on, to one core.
-pub(crate) fn pin(core: usize) -> Result<(), String> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).map_err(|error| format!("cannot run on core {core}: {error}"))
-}
-
-/// The processor time of all threads of a process, to the nanosecond.
-pub(crate) fn cpu_time(process: u32) -> Result<Duration, String> {
-    let threads = fs::read_dir(format!("/proc/{process}/task"));
-    let threads = threads.map_err(|error| format!("the server is gone: {error}"))?;
-    let mut nanoseconds = 0;
-    for thread in threads.flatten() {
-        // A thread that ended meanwhile has no file any more.
-        if let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) {
-            let spent = text.split_whitespace().next().and_then(|spent| spent.parse::<u64>().ok());
-            nanoseconds += spent.ok_or("the kernel keeps no schedstat")?;
-        }
-    }
-    Ok(Duration::from_nanos(nanoseconds))
-}
-
 /// A server in a process of its own, which ends with this.
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Server {
-    /// Starts what `command` makes for a free port, on the given core, and waits until it listens.
-    pub(crate) fn start(
+    /// Starts what `command` makes for a free port, on its core, and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start or listen; where its own words are.
+    pub fn start(
         command: impl FnOnce(u16) -> Result<Command, String>,
-        core: usize,
-        own_core: usize,
+        cores: Cores,
         log: &Path,
     ) -> Result<Self, String> {
         let port = free_port()?;
@@ -59,9 +34,9 @@ impl Server {
         let output = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
-        pin(core)?;
+        pin(cores.servers)?;
         let child = command.spawn();
-        pin(own_core)?;
+        pin(cores.clients)?;
         let program = command.get_program().to_string_lossy().into_owned();
         let child = child.map_err(|error| format!("{program} does not start: {error}"))?;
         let mut server = Self { child, address: (Ipv4Addr::LOCALHOST, port).into() };
@@ -74,7 +49,7 @@ impl Server {
     fn wait_until_it_listens(&mut self) -> Result<(), String> {
         let end = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(self.address).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Some(status) = self.ended() {
                 return Err(format!("it ended with {status}"));
             }
             if Instant::now() > end {
@@ -85,8 +60,19 @@ impl Server {
         Ok(())
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<String> {
+        self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 }
 
