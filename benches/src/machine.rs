@@ -1,6 +1,8 @@
-//! The machine: its cores for the servers and for the clients, and what it says of itself.
+//! The machine: its cores for the servers and for the clients, what it says of itself, and for
+//! how long something is measured on it.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::process;
 
@@ -46,4 +48,15 @@ impl Cores {
         }
         Ok(Self { servers, clients })
     }
+}
+
+/// A time on a command line, in seconds.
+///
+/// # Errors
+/// It is no number, or not one from 0.01 to 60.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("0.01 to 60 is wanted".to_owned()) }
 }

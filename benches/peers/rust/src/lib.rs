@@ -18,29 +18,27 @@ pub const BACKLOG: i32 = 4096;
 /// Room for a read of the raw servers, and the largest single one.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// The port on the command line: `NAME PORT`.
-pub fn port() -> u16 {
+/// The command line: the port, and whether the word that this server knows follows it.
+pub fn port_and(word: Option<&str>) -> (u16, bool) {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.first().map(|port| port.parse()) {
-        Some(Ok(port)) if arguments.len() == 1 => port,
+    let port = arguments.first().and_then(|port| port.parse().ok());
+    match (port, arguments.get(1)) {
+        (Some(port), None) => (port, false),
+        (Some(port), given) if given.map(String::as_str) == word => (port, true),
         _ => {
-            eprintln!("the port to listen on is wanted, and nothing else");
+            eprintln!("the port to listen on is wanted{}", word.map_or("", |_| ", or PORT spin"));
             exit(2)
         }
     }
 }
 
-/// Where to listen.
-pub fn address() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port()).into()
-}
-
-/// A socket that listens there, does not block, and has the backlog of all servers here.
+/// A socket that listens on the port of the command line, does not block, and has the backlog of all servers here.
 pub fn listen() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address().into())?;
+    let (port, _) = port_and(None);
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

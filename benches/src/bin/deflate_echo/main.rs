@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use hioload_benches::builds::Checkouts;
 use hioload_benches::command_line;
-use hioload_benches::machine::{CONGESTION_CONTROL, Cores, LOAD_AVERAGE, read_word};
+use hioload_benches::machine::{CONGESTION_CONTROL, Cores, LOAD_AVERAGE, read_word, seconds};
 use hioload_benches::process;
 use hioload_benches::server::Server;
 
@@ -73,13 +73,6 @@ struct Flags {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
-    if allowed.contains(&duration) { Ok(duration) } else { Err("0.01 to 60 is wanted".to_owned()) }
 }
 
 fn peer(name: &str) -> Result<Peer, String> {
