@@ -2,6 +2,7 @@
 
 pub mod builds;
 pub mod command_line;
+pub mod documents;
 pub mod figures;
 pub mod machine;
 pub mod process;

@@ -56,9 +56,6 @@ fn main() -> ExitCode {
     if let Some(file) = flags.config {
         server = server.config_file(file);
     }
-    server
-        .configure(|config| config.server.listen.clear())
-        .raw(&flags.addr, |_| Echo)
-        .reactor(flags.reactor)
-        .run()
+    // A server listens for HTTP as well; nobody asks this one.
+    server.listen("127.0.0.1:0").raw(&flags.addr, |_| Echo).reactor(flags.reactor).run()
 }

@@ -4,7 +4,6 @@
 //! whatever else the machine does hits all of them; ratios are taken within a round.
 
 mod connection;
-mod documents;
 mod load;
 mod peers;
 mod report;
@@ -16,6 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use hioload_benches::builds::Checkouts;
 use hioload_benches::command_line;
+use hioload_benches::documents::documents;
 use hioload_benches::machine::{CONGESTION_CONTROL, Cores, LOAD_AVERAGE, read_word, seconds};
 use hioload_benches::process;
 use hioload_benches::server::Server;
@@ -154,7 +154,7 @@ fn measure(
     mode: Mode,
     in_flight: usize,
 ) -> Setting {
-    let documents = documents::documents(DOCUMENTS, usize::from(flags.bytes));
+    let documents = documents(DOCUMENTS, usize::from(flags.bytes));
     let script = Script::new(mode, documents);
     let connections = usize::from(flags.connections);
     let mut contenders: Vec<Result<Contender<'_>, String>> = built

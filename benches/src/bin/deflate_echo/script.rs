@@ -167,7 +167,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::{Mode, Reader, Script, mask};
-    use crate::documents::documents;
+    use hioload_benches::documents::documents;
 
     #[test]
     fn every_lap_reads_back() {

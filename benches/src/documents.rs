@@ -14,10 +14,12 @@ const WORDS: [&str; 26] = [
 const TAIL_BYTES: usize = 32;
 
 /// SplitMix64: small, and good enough to make documents differ.
-struct Numbers(u64);
+#[derive(Clone, Debug)]
+pub struct Numbers(pub u64);
 
 impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
+    /// The next number, less than `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -30,7 +32,8 @@ impl Numbers {
 }
 
 /// `count` different documents of exactly `bytes` bytes each (at least 128).
-pub(crate) fn documents(count: usize, bytes: usize) -> Vec<Vec<u8>> {
+#[must_use]
+pub fn documents(count: usize, bytes: usize) -> Vec<Vec<u8>> {
     let mut numbers = Numbers(42 + bytes as u64);
     (0..count).map(|_| document(bytes, &mut numbers)).collect()
 }
