@@ -1,5 +1,9 @@
 //! Measurements of hioload, and what their programs share.
 
+pub mod builds;
 pub mod command_line;
 pub mod documents;
+pub mod figures;
+pub mod machine;
 pub mod process;
+pub mod server;

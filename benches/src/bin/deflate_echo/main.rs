@@ -6,30 +6,27 @@
 mod connection;
 mod load;
 mod peers;
-mod process;
 mod report;
 mod script;
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use hioload_benches::builds::Checkouts;
+use hioload_benches::command_line;
 use hioload_benches::documents::documents;
-use hioload_benches::{command_line, process as placement};
+use hioload_benches::machine::{CONGESTION_CONTROL, Cores, LOAD_AVERAGE, read_word, seconds};
+use hioload_benches::process;
+use hioload_benches::server::Server;
 
 use crate::load::{Load, Sample};
-use crate::peers::{Built, Checkouts, PEERS, Peer};
-use crate::process::Server;
+use crate::peers::{Built, PEERS, Peer};
 use crate::report::{Row, Setting};
 use crate::script::{Mode, Script};
 
 /// How many different documents are sent.
 const DOCUMENTS: usize = 64;
-const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
-const LOAD_AVERAGE: &str = "/proc/loadavg";
 
 /// Measures compressed WebSocket echo on several servers, side by side.
 #[derive(Parser)]
@@ -65,15 +62,8 @@ struct Flags {
     /// Only these servers
     #[arg(long, value_delimiter = ',', value_name = "NAMES", value_parser = peer)]
     peers: Vec<Peer>,
-    /// A clone of uWebSockets with its uSockets [or: $HIOLOAD_UWEBSOCKETS]
-    #[arg(long, value_name = "DIR")]
-    uwebsockets: Option<PathBuf>,
-    /// A clone of lxzan/gws [or: $HIOLOAD_GWS]
-    #[arg(long, value_name = "DIR")]
-    gws: Option<PathBuf>,
-    /// A clone of klauspost/compress, which gws needs [or: $HIOLOAD_GWS_COMPRESS]
-    #[arg(long, value_name = "DIR")]
-    gws_compress: Option<PathBuf>,
+    #[command(flatten)]
+    checkouts: Checkouts,
     /// The core of the servers [default: the last but one that may be used]
     #[arg(long, value_name = "CORE")]
     server_core: Option<usize>,
@@ -85,25 +75,11 @@ struct Flags {
     json: bool,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is wanted".to_owned())?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
-    if allowed.contains(&duration) { Ok(duration) } else { Err("0.01 to 60 is wanted".to_owned()) }
-}
-
 fn peer(name: &str) -> Result<Peer, String> {
     PEERS.into_iter().find(|peer| peer.name == name).ok_or_else(|| {
         let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
         format!("the servers are {}", names.join(", "))
     })
-}
-
-/// The cores of the servers and of the clients.
-#[derive(Clone, Copy)]
-struct Cores {
-    servers: usize,
-    clients: usize,
 }
 
 fn main() -> ExitCode {
@@ -121,22 +97,16 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(flags: &Flags) -> Result<(), String> {
-    let cores = choose_cores(flags)?;
-    let out = build_folder()?;
-    let checkouts = Checkouts {
-        uwebsockets: or_environment(&flags.uwebsockets, "HIOLOAD_UWEBSOCKETS"),
-        gws: or_environment(&flags.gws, "HIOLOAD_GWS"),
-        gws_compress: or_environment(&flags.gws_compress, "HIOLOAD_GWS_COMPRESS"),
-    };
+    let cores = Cores::choose(flags.server_core, flags.client_core)?;
     let wanted = PEERS.into_iter();
     let wanted = wanted.filter(|peer| flags.peers.is_empty() || flags.peers.contains(peer));
     let built: Vec<(Peer, Result<Built, String>)> = wanted
         .map(|peer| {
             eprintln!("building {}", peer.name);
-            (peer, peer.build(&out, &checkouts))
+            (peer, peer.build(&flags.checkouts))
         })
         .collect();
-    placement::pin(cores.clients)?;
+    process::pin(cores.clients)?;
     let head = format!(
         "{} B of JSON per message, level {}, {} rounds of {:?} after {:?}; servers on core {}, \
          clients on core {}; congestion control {}; load average at the start {}",
@@ -168,37 +138,6 @@ fn measure_all(flags: &Flags) -> Result<(), String> {
         println!("{{\"about\":{},\"settings\":[{}]}}", report::quoted(&head), settings.join(","));
     }
     Ok(())
-}
-
-/// The first word of a file of the kernel.
-fn read_word(file: &str) -> String {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
-}
-
-fn choose_cores(flags: &Flags) -> Result<Cores, String> {
-    let allowed = placement::cores()?;
-    let [.., last_but_one, last] = allowed[..] else {
-        return Err("two cores are needed, one for the servers and one for the clients".to_owned());
-    };
-    let clients = flags.client_core.unwrap_or(last);
-    let spare = if clients == last_but_one { last } else { last_but_one };
-    let servers = flags.server_core.unwrap_or(spare);
-    if servers == clients || !allowed.contains(&servers) || !allowed.contains(&clients) {
-        return Err(format!("two different cores out of {allowed:?} are needed"));
-    }
-    Ok(Cores { servers, clients })
-}
-
-/// `target/peers`: this program lies in `target/release`.
-fn build_folder() -> Result<PathBuf, String> {
-    let own = env::current_exe().map_err(|error| error.to_string())?;
-    let target = own.parent().and_then(Path::parent).ok_or("this program lies in no folder")?;
-    Ok(target.join("peers"))
-}
-
-fn or_environment(flag: &Option<PathBuf>, variable: &str) -> Option<PathBuf> {
-    flag.clone().or_else(|| env::var_os(variable).map(PathBuf::from))
 }
 
 /// A server that takes part in a setting, and what it did so far.
@@ -253,11 +192,10 @@ fn start<'a>(
     in_flight: usize,
 ) -> Result<Contender<'a>, String> {
     let server = Server::start(
-        |port| built.command(port, script.mode),
-        cores.servers,
-        cores.clients,
+        |port| built.command(port, cores.servers, script.mode),
+        cores,
         &built.log(script.mode),
     )?;
-    let load = Load::open(server.address, script, connections, in_flight)?;
+    let load = Load::open(server.address(), script, connections, in_flight)?;
     Ok(Contender { server, load, samples: Vec::new() })
 }

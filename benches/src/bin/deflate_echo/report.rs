@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use hioload_benches::figures::{Spread, ratios};
+
 use crate::load::Sample;
 use crate::script::Mode;
 
@@ -19,39 +21,18 @@ pub(crate) struct Setting {
     pub(crate) rows: Vec<Row>,
 }
 
-/// Median and ends of one figure over the rounds.
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
+/// The ratios of one figure, round by round.
+fn ratio(own: &[Sample], base: &[Sample], figure: fn(&Sample) -> f64) -> Spread {
+    Spread::of(ratios(own, base, figure))
 }
 
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = match values.len() {
-            0 => f64::NAN,
-            len if len % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
-            _ => values[middle],
-        };
-        let end = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
-        Self { median, min: end(values.first()), max: end(values.last()) }
-    }
+fn text(spread: Spread) -> String {
+    format!("{:.2} ({:.2}..{:.2})", spread.median, spread.min, spread.max)
+}
 
-    /// The ratios of one figure, round by round.
-    fn ratio(own: &[Sample], base: &[Sample], figure: fn(&Sample) -> f64) -> Self {
-        Self::of(own.iter().zip(base).map(|(own, base)| figure(own) / figure(base)))
-    }
-
-    fn text(&self) -> String {
-        format!("{:.2} ({:.2}..{:.2})", self.median, self.min, self.max)
-    }
-
-    fn json(&self) -> String {
-        format!(r#"{{"median":{:.4},"min":{:.4},"max":{:.4}}}"#, self.median, self.min, self.max)
-    }
+fn json(spread: Spread) -> String {
+    let Spread { median, min, max } = spread;
+    format!(r#"{{"median":{median:.4},"min":{min:.4},"max":{max:.4}}}"#)
 }
 
 impl Setting {
@@ -92,14 +73,14 @@ impl Setting {
             (Ok(samples), Some((_, base))) => format!(
                 r#"{{"server":{},"messages_per_second":{},"cpu_us_per_message":{},"busy":{},"client_busy":{},"bytes_per_message":{},"verified":{},"speed_ratio":{},"cpu_ratio":{}}}"#,
                 quoted(row.name),
-                spread(samples, |sample| sample.speed).json(),
-                spread(samples, |sample| sample.cpu).json(),
-                spread(samples, |sample| sample.busy).json(),
-                spread(samples, |sample| sample.client_busy).json(),
-                spread(samples, |sample| sample.bytes).json(),
-                spread(samples, |sample| sample.verified).json(),
-                Spread::ratio(samples, base, |sample| sample.speed).json(),
-                Spread::ratio(samples, base, |sample| sample.cpu).json(),
+                json(spread(samples, |sample| sample.speed)),
+                json(spread(samples, |sample| sample.cpu)),
+                json(spread(samples, |sample| sample.busy)),
+                json(spread(samples, |sample| sample.client_busy)),
+                json(spread(samples, |sample| sample.bytes)),
+                json(spread(samples, |sample| sample.verified)),
+                json(ratio(samples, base, |sample| sample.speed)),
+                json(ratio(samples, base, |sample| sample.cpu)),
             ),
             (samples, _) => {
                 let reason = samples.as_ref().err().map_or("nothing to compare with", |text| text);
@@ -135,8 +116,8 @@ fn figures(samples: &[Sample], base: &[Sample]) -> String {
         spread(samples, |sample| sample.client_busy).median * 100.0,
         spread(samples, |sample| sample.bytes).median,
         spread(samples, |sample| sample.verified).median * 100.0,
-        Spread::ratio(samples, base, |sample| sample.speed).text(),
-        Spread::ratio(samples, base, |sample| sample.cpu).text(),
+        text(ratio(samples, base, |sample| sample.speed)),
+        text(ratio(samples, base, |sample| sample.cpu)),
     )
 }
 
@@ -158,7 +139,7 @@ pub(crate) fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Row, Setting, Spread, quoted};
+    use super::{Row, Setting, quoted, ratio, text};
     use crate::load::Sample;
     use crate::script::Mode;
 
@@ -167,18 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_is_the_middle_and_the_ends() {
-        let odd = Spread::of([3.0, 1.0, 2.0].into_iter());
-        assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
-        let even = Spread::of([4.0, 1.0].into_iter());
-        assert_eq!((even.median, even.min, even.max), (2.5, 1.0, 4.0));
-    }
-
-    #[test]
-    fn ratios_are_taken_round_by_round() {
+    fn a_ratio_is_written_with_its_ends() {
         let base = [sample(1.0), sample(10.0), sample(100.0)];
         let own = [sample(2.0), sample(20.0), sample(300.0)];
-        assert_eq!(Spread::ratio(&own, &base, |sample| sample.speed).text(), "2.00 (2.00..3.00)");
+        assert_eq!(text(ratio(&own, &base, |sample| sample.speed)), "2.00 (2.00..3.00)");
     }
 
     #[test]

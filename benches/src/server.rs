@@ -7,23 +7,26 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use hioload_benches::process::pin;
+use crate::machine::Cores;
+use crate::process::pin;
 
 /// Longer than any server takes to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server in a process of its own, which ends with this.
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Server {
-    /// Starts what `command` makes for a free port, on the given core, and waits until it listens.
-    pub(crate) fn start(
+    /// Starts what `command` makes for a free port, on its core, and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start or listen; where its own words are.
+    pub fn start(
         command: impl FnOnce(u16) -> Result<Command, String>,
-        core: usize,
-        own_core: usize,
+        cores: Cores,
         log: &Path,
     ) -> Result<Self, String> {
         let port = free_port()?;
@@ -31,9 +34,9 @@ impl Server {
         let output = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
-        pin(core)?;
+        pin(cores.servers)?;
         let child = command.spawn();
-        pin(own_core)?;
+        pin(cores.clients)?;
         let program = command.get_program().to_string_lossy().into_owned();
         let child = child.map_err(|error| format!("{program} does not start: {error}"))?;
         let mut server = Self { child, address: (Ipv4Addr::LOCALHOST, port).into() };
@@ -46,7 +49,7 @@ impl Server {
     fn wait_until_it_listens(&mut self) -> Result<(), String> {
         let end = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(self.address).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Some(status) = self.ended() {
                 return Err(format!("it ended with {status}"));
             }
             if Instant::now() > end {
@@ -57,8 +60,19 @@ impl Server {
         Ok(())
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<String> {
+        self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 }
 

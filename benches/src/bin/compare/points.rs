@@ -1,0 +1,139 @@
+//! The points at which the servers are measured, by name.
+
+/// What the clients do at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// They send and wait for the echo.
+    Echo {
+        /// Messages under way on every connection.
+        in_flight: u32,
+        /// Payload bytes of a message.
+        bytes: u32,
+        /// Whether nobody sleeps while it waits: the clients, and the servers that can.
+        spin: bool,
+    },
+    /// They stay connected and send nothing; memory is measured.
+    Idle,
+}
+
+/// A point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) name: &'static str,
+    pub(crate) connections: u32,
+    pub(crate) work: Work,
+    /// Whether it is one of the few for a quick look.
+    pub(crate) is_quick: bool,
+}
+
+const KIB: u32 = 1024;
+
+/// All of them.
+pub(crate) const POINTS: [Point; 14] = [
+    echo("c1", 1, 1, 20).quick(),
+    Point {
+        name: "c1spin",
+        connections: 1,
+        work: Work::Echo { in_flight: 1, bytes: 20, spin: true },
+        is_quick: false,
+    },
+    echo("c16", 16, 1, 20),
+    echo("c256", 256, 1, 20).quick(),
+    echo("c16x512", 16, 1, 512),
+    echo("c256x512", 256, 1, 512),
+    echo("c1000", 1000, 1, 20),
+    echo("c5000", 5000, 1, 20),
+    echo("p16", 256, 16, 20),
+    echo("k16c16", 16, 1, 16 * KIB).quick(),
+    echo("k16c256", 256, 1, 16 * KIB),
+    echo("k128", 16, 1, 128 * KIB),
+    echo("m1", 8, 1, KIB * KIB),
+    Point { name: "idle", connections: 10_000, work: Work::Idle, is_quick: false },
+];
+
+const fn echo(name: &'static str, connections: u32, in_flight: u32, bytes: u32) -> Point {
+    let work = Work::Echo { in_flight, bytes, spin: false };
+    Point { name, connections, work, is_quick: false }
+}
+
+impl Point {
+    const fn quick(self) -> Self {
+        Self { is_quick: true, ..self }
+    }
+
+    /// Whether nobody is to sleep.
+    pub(crate) fn spins(&self) -> bool {
+        matches!(self.work, Work::Echo { spin: true, .. })
+    }
+
+    /// What it is, for people.
+    pub(crate) fn title(&self) -> String {
+        let connections = match self.connections {
+            1 => "1 connection".to_owned(),
+            many => format!("{many} connections"),
+        };
+        match self.work {
+            Work::Idle => format!("{}: {connections} that send nothing", self.name),
+            Work::Echo { in_flight, bytes, spin } => format!(
+                "{}: {connections}, {in_flight} in flight on each, {}{}",
+                self.name,
+                size(bytes),
+                if spin { ", nobody sleeps" } else { "" }
+            ),
+        }
+    }
+}
+
+/// The point of this name.
+pub(crate) fn point(name: &str) -> Result<Point, String> {
+    POINTS.into_iter().find(|point| point.name == name).ok_or_else(|| {
+        let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
+        format!("the points are {}", names.join(", "))
+    })
+}
+
+fn size(bytes: u32) -> String {
+    match bytes {
+        bytes if bytes % (KIB * KIB) == 0 => format!("{} MiB", bytes / (KIB * KIB)),
+        bytes if bytes % KIB == 0 => format!("{} KiB", bytes / KIB),
+        bytes => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rstest::rstest;
+
+    use super::{POINTS, Work, point};
+
+    #[test]
+    fn every_point_has_a_name_and_a_load_of_its_own() {
+        let names: HashSet<_> = POINTS.iter().map(|point| point.name).collect();
+        assert_eq!(names.len(), POINTS.len());
+        let loads: HashSet<_> =
+            POINTS.iter().map(|point| format!("{} {:?}", point.connections, point.work)).collect();
+        assert_eq!(loads.len(), POINTS.len());
+        assert_eq!(POINTS.iter().filter(|point| point.is_quick).count(), 3);
+    }
+
+    #[rstest]
+    #[case("c1", "c1: 1 connection, 1 in flight on each, 20 B")]
+    #[case("c1spin", "c1spin: 1 connection, 1 in flight on each, 20 B, nobody sleeps")]
+    #[case("c256x512", "c256x512: 256 connections, 1 in flight on each, 512 B")]
+    #[case("p16", "p16: 256 connections, 16 in flight on each, 20 B")]
+    #[case("k16c16", "k16c16: 16 connections, 1 in flight on each, 16 KiB")]
+    #[case("m1", "m1: 8 connections, 1 in flight on each, 1 MiB")]
+    #[case("idle", "idle: 10000 connections that send nothing")]
+    fn a_point_says_what_it_is(#[case] name: &str, #[case] title: &str) {
+        assert_eq!(point(name).unwrap().title(), title);
+    }
+
+    #[test]
+    fn an_unknown_point_names_the_known_ones() {
+        let problem = point("c2").unwrap_err();
+        assert!(problem.starts_with("the points are c1, c1spin, c16,"), "{problem}");
+        assert!(matches!(point("idle").unwrap().work, Work::Idle));
+    }
+}
