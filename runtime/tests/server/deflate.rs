@@ -329,6 +329,33 @@ fn a_bomb_costs_no_more_than_the_limit(
     server.stop().unwrap();
 }
 
+/// Answers that compress well are kept in memory of their size, not of that of the message: what
+/// waits for a peer is counted by its bytes.
+#[rstest]
+fn compressed_answers_pin_what_they_count(
+    #[values(Uring, Epoll)] reactor: ReactorChoice,
+    #[values(NoContext, DedicatedWindow)] mode: CompressionMode,
+) {
+    let server = serve(reactor, mode);
+    let mut peer = Peer::open(&server, "/", OFFER);
+    let zeros = vec![0; 1 << 20];
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        let payload = peer.compress(&zeros);
+        bytes.extend_from_slice(&compressed_frame(true, Opcode::Binary, &payload));
+    }
+    peer.client.write(&bytes);
+    for _ in 0..100 {
+        let (_, message, compressed) = peer.receive();
+        assert!(compressed && message == zeros);
+    }
+    let pool = ask(&server, |shard| shard.stats().pool);
+    // One message as it is inflated, and one as it is compressed, have twice the room they need.
+    let most = 16 * 65_536 + (8 << 20);
+    assert!(pool.in_use_bytes_max <= most, "{} bytes of the pool", pool.in_use_bytes_max);
+    server.stop().unwrap();
+}
+
 /// Everybody hears what somebody says, but for echoes of what begins with `!`.
 struct Room;
 
