@@ -283,7 +283,7 @@ impl Link<'_> {
         let Some(encoded) = publication.encoded(encoding, self.egress) else {
             return Sent::Dropped;
         };
-        if matches!(encoding, Encoding::Deflated(_)) {
+        if encoded.is_compressed {
             self.egress.windows.interrupt(self.entry.deflate);
         }
         if let Some(header) = encoded.header {
