@@ -39,6 +39,7 @@ impl Teller {
 
 impl ClientHandler for Teller {
     fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
+        assert_eq!(session.subprotocol(), opened.subprotocol.as_deref());
         self.tell(Told::Opened(opened.generation, opened.subprotocol.clone()));
         session.send_text("hello");
     }
