@@ -6,6 +6,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use crate::sys::affinity;
+
 /// Threads that look up at the same time, in the whole process; what is beyond that waits. A
 /// look-up that outlasts its connect timeout keeps its thread until the resolver gives up.
 const THREADS_MAX: usize = 16;
@@ -58,6 +60,8 @@ fn desk() -> MutexGuard<'static, Desk> {
 
 /// Looks up until nobody waits.
 fn work() {
+    // It may have been started by a shard that is pinned.
+    affinity::unpin();
     loop {
         let mut desk = desk();
         let Some(Question { host, port, answer }) = desk.waiting.pop_front() else {
