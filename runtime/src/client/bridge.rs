@@ -161,7 +161,12 @@ impl Dialled for Bridge {
         }
         wakes.add_all(&mut state.writers);
         wakes.add_all(&mut state.watchers);
+        // Nobody may want it any more by now.
+        let close = state.close.clone();
         drop(state);
+        if let Some((code, reason)) = close {
+            session.close(code, &reason);
+        }
         wakes.call();
     }
 

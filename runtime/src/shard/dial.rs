@@ -276,13 +276,15 @@ impl<R: Reactor> Turn<R> {
 
     fn wake_client(&mut self, key: Key) {
         let client = ClientId { shard: self.driver.shard.index(), key };
+        // It may be woken in the turn in which it began: before its first step.
+        self.seat(key);
         let Some(dial) = self.driver.shard.dials.get(key) else { return };
         if let Step::Open(session) = dial.step
             && let Some(entry) = self.entries.get_mut(session)
         {
             self.driver.woken(entry, client);
-        } else {
-            self.tell(key, ClientCall::Woken(client, None));
+        } else if !self.tell(key, ClientCall::Woken(client, None)) {
+            self.driver.shard.close_client(client, CloseCode::INTERNAL);
         }
     }
 
@@ -301,7 +303,7 @@ impl<R: Reactor> Turn<R> {
             }
             Step::Failed { error, connected } => {
                 let in_time = self.driver.egress.now_ms < dial.deadline_ms;
-                if connected || dial.cancelled || !in_time {
+                if connected || !in_time {
                     self.attempt_failed(key, &error);
                 } else {
                     self.try_next(key, Some(error));
@@ -420,8 +422,12 @@ impl<R: Reactor> Turn<R> {
         let now_ms = self.driver.egress.now_ms;
         let route = u16::try_from(self.driver.shard.dials.route_of(key));
         let route = route.expect("there are fewer routes than that");
+        let draining = self.driver.shard.dials.draining;
         loop {
             let Some(dial) = self.driver.shard.dials.get(key) else { return };
+            if draining || dial.cancelled {
+                return self.attempt_failed(key, &ConnectError::Stopped);
+            }
             let Some(address) = dial.addresses.next() else {
                 let none = io::ErrorKind::NotFound;
                 let error = error.unwrap_or_else(|| dial.unresolved(none.into()));
@@ -482,8 +488,7 @@ impl<R: Reactor> Turn<R> {
             return self.forget(key);
         }
         let error = if draining { &ConnectError::Stopped } else { error };
-        self.tell(key, ClientCall::Failed(error));
-        if !error.is_temporary() {
+        if !self.tell(key, ClientCall::Failed(error)) || !error.is_temporary() {
             return self.forget(key);
         }
         self.try_later(key);
@@ -518,22 +523,22 @@ impl<R: Reactor> Turn<R> {
         // Not in this turn: a wait of nothing must not keep others from theirs.
         dials.wheel.set(key.index, now_ms.saturating_add(wait_ms.max(1)));
         let wait = Duration::from_millis(wait_ms);
-        self.tell(key, ClientCall::Reconnecting { attempt, wait });
+        if !self.tell(key, ClientCall::Reconnecting { attempt, wait }) {
+            self.forget(key);
+        }
     }
 
-    /// Calls the handler of a client that has no session. A panic costs this client.
-    fn tell(&mut self, key: Key, call: ClientCall<'_>) {
+    /// Calls the handler of a client that has no session. `false`: it panicked, which costs this
+    /// client.
+    fn tell(&mut self, key: Key, call: ClientCall<'_>) -> bool {
         let at = self.driver.shard.dials.route_of(key);
         let super::driver::Driver { shard, egress, routes, reactor, .. } = &mut self.driver;
-        let Some(route) = routes.get_mut(at) else { return };
+        let Some(route) = routes.get_mut(at) else { return true };
         let mut cx = Context { shard, egress, net: reactor };
         let told = catch_unwind(AssertUnwindSafe(|| route.client(&mut cx, call)));
-        if told.is_err() {
-            self.note_panic(told.err());
-            if let Some(dial) = self.driver.shard.dials.get(key) {
-                dial.cancelled = true;
-            }
-        }
+        let is_well = told.is_ok();
+        self.note_panic(told.err());
+        is_well
     }
 
     /// The end of a client that has no connection.
@@ -572,3 +577,6 @@ impl Drop for OrdersOf {
         self.orders().end();
     }
 }
+
+#[cfg(test)]
+mod tests;
