@@ -79,7 +79,7 @@ impl Bridge {
         self.pipe.lock().lost += 1;
         if session.is_open() {
             tracing::error!("a connection is closed: there is no memory for what it is to send");
-            session.close(CloseCode::INTERNAL, "");
+            session.close_for(Closed::OutOfMemory);
         }
     }
 }

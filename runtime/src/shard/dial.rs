@@ -26,7 +26,7 @@ use super::turn::Turn;
 use super::{Action, Shard, websocket_route};
 use crate::reactor::{Reactor, Socket, Token};
 use crate::ws::{ClientHandler, ClientId, Connect, ConnectError, Host, Plan, Transport};
-use crate::ws::{STABLE_MS, look_up};
+use crate::ws::{STABLE_MS, is_worth_another, look_up};
 
 /// Clients of one shard at the most. Their routes are numbered behind those of the server.
 const CLIENTS_MAX: usize = 32_768;
@@ -551,15 +551,6 @@ impl<R: Reactor> Turn<R> {
         let route = route.map(|route| std::mem::replace(route, websocket_route(Nobody, 0, None)));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop((dial, route))));
         self.note_panic(dropped.err());
-    }
-}
-
-/// Whether a connection that ended so is to be opened again.
-fn is_worth_another(reason: Closed) -> bool {
-    match reason {
-        Closed::Lost | Closed::Idle | Closed::Stalled | Closed::ByPeer(None) => true,
-        Closed::ByPeer(Some(code)) => matches!(code.get(), 1001 | 1011..=1014),
-        _ => false,
     }
 }
 
