@@ -26,7 +26,7 @@ use super::turn::Turn;
 use super::{Action, Shard, websocket_route};
 use crate::reactor::{Reactor, Socket, Token};
 use crate::ws::{ClientHandler, ClientId, Connect, ConnectError, Host, Plan, Transport};
-use crate::ws::{STABLE_MS, is_worth_another, look_up};
+use crate::ws::{STABLE_MS, Wanted, is_worth_another, look_up};
 
 /// Clients of one shard at the most. Their routes are numbered behind those of the server.
 const CLIENTS_MAX: usize = 32_768;
@@ -37,6 +37,8 @@ struct Dial {
     step: Step,
     /// Its handler, until it gets its place among the routes.
     route: Option<Box<dyn Route>>,
+    /// The look-up of this attempt.
+    look_up: Option<Wanted>,
     /// What is left to be tried in this attempt.
     addresses: vec::IntoIter<SocketAddr>,
     /// The end of this attempt.
@@ -247,6 +249,7 @@ impl Dial {
             plan: Rc::new(plan),
             step: Step::Begin,
             route: Some(route),
+            look_up: None,
             addresses: Vec::new().into_iter(),
             deadline_ms: 0,
             attempt: 0,
@@ -396,10 +399,13 @@ impl<R: Reactor> Turn<R> {
                 dial.step = Step::Resolving;
                 dials.wheel.set(key.index, deadline_ms);
                 let handle = self.driver.shard.handle();
-                look_up(name, plan.target.port, move |found| {
+                let wanted = look_up(name, plan.target.port, move |found| {
                     let tell = move |shard: &mut Shard| shard.found(key, attempt, found);
                     handle.order(Order::Run(Box::new(tell)));
                 });
+                if let Some(dial) = self.driver.shard.dials.get(key) {
+                    dial.look_up = Some(wanted);
+                }
             }
         }
     }
@@ -484,6 +490,7 @@ impl<R: Reactor> Turn<R> {
         let draining = self.driver.shard.dials.draining;
         self.driver.shard.dials.wheel.cancel(key.index);
         let Some(dial) = self.driver.shard.dials.get(key) else { return };
+        drop(dial.look_up.take());
         if dial.cancelled {
             return self.forget(key);
         }
