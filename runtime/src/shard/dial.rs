@@ -20,7 +20,7 @@ use super::client::{ByUser, ClientCall, ClientRoute, Dialled, Nobody};
 use super::dialing::Dialing;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
-use super::orders::{ORDERS_MAX, Order};
+use super::orders::Order;
 use super::route::{Context, Route};
 use super::turn::Turn;
 use super::{Action, Shard, websocket_route};
@@ -130,6 +130,11 @@ impl Dials {
         generation
     }
 
+    /// Whether this is the route of a client that was closed.
+    pub(super) fn is_closing(&mut self, route: u16) -> bool {
+        self.of_route(route).is_some_and(|(_, dial)| dial.cancelled)
+    }
+
     /// The connection of this route is over; answers whose it was.
     pub(super) fn over(&mut self, route: u16, step: Step) -> Option<Key> {
         let (key, dial) = self.of_route(route)?;
@@ -188,6 +193,13 @@ impl Shard {
         } else if let Some(handle) = self.handles.get(usize::from(client.shard)) {
             let close = move |shard: &mut Self| shard.close_client(client, code);
             handle.order(Order::Run(Box::new(close)));
+        }
+    }
+
+    /// A client of this shard closes its session by itself: it will not be opened again.
+    pub(crate) fn cancel_client(&mut self, client: ClientId) {
+        if let Some(dial) = self.dials.get(client.key) {
+            dial.cancelled = true;
         }
     }
 
@@ -262,9 +274,9 @@ impl Dial {
 }
 
 impl<R: Reactor> Turn<R> {
-    /// What handles of connections asked for, from any thread.
-    pub(super) fn run_orders(&mut self) {
-        for _ in 0..ORDERS_MAX {
+    /// What handles of connections asked for, from any thread: at most so much.
+    pub(super) fn run_orders(&mut self, most: usize) {
+        for _ in 0..most {
             match self.orders.orders().pop() {
                 Some(Order::Run(task)) => {
                     let shard = &mut self.driver.shard;
