@@ -48,7 +48,7 @@ impl Bridge {
     /// if that was asked for.
     fn push(&mut self, session: &mut Session<'_, ()>) {
         let mut sent_bytes = 0;
-        let mut full = self.pipe.lock().full;
+        let mut full = session.is_full();
         loop {
             while !full && let Some(payload) = self.sending.pop_front() {
                 sent_bytes += payload.len().max(1);
@@ -120,7 +120,6 @@ impl Handler for Bridge {
     }
 
     fn drained(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
-        self.pipe.lock().full = false;
         self.push(session);
     }
 

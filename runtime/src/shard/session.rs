@@ -126,6 +126,12 @@ impl<'a, S> Session<'a, S> {
         self.link.close_for(cause, "");
     }
 
+    /// Whether the outbox is above its high mark, where control frames may have brought it: then
+    /// `drained` is called, as after [`Sent::Full`].
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.link.is_full()
+    }
+
     /// Subscribes to a topic of this shard: from now on, what is [published](super::Shard::publish)
     /// to it reaches this session. `false`: it was subscribed already. Ends with the session, or
     /// with [`unsubscribe`](Self::unsubscribe). A topic comes with its first subscriber and goes
