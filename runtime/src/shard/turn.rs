@@ -23,6 +23,7 @@ use super::handler::Closed;
 use super::handshake::Unfinished;
 use super::mailbox::Letter;
 use super::message::Message;
+use super::orders::ORDERS_MAX;
 use super::outbox::Egress;
 use super::paths::Paths;
 use super::request::UpgradeToken;
@@ -177,7 +178,7 @@ impl<R: Reactor> Turn<R> {
         self.confirm_flushed();
         self.read_letters();
         self.run_tasks();
-        self.run_orders();
+        self.run_orders(ORDERS_MAX);
         self.run_timers();
         self.run_actions();
         self.aim();
@@ -381,9 +382,15 @@ impl<R: Reactor> Turn<R> {
         }
         self.drain_until_ms = Some(self.driver.egress.now_ms + timeout_ms);
         self.close_listeners();
+        // What handles were told before they hear of the end.
+        self.run_orders(self.orders.orders().len());
         self.drain_clients();
         for entry in self.entries.iter_mut() {
-            self.driver.close(entry, Closed::Shutdown);
+            // A client that closes does so by itself, after what it has accepted.
+            let is_closing = entry.is_open() && self.driver.shard.dials.is_closing(entry.route);
+            if !is_closing {
+                self.driver.close(entry, Closed::Shutdown);
+            }
         }
     }
 

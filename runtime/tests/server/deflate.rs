@@ -5,7 +5,9 @@ use std::sync::mpsc;
 
 use hioload::config::CompressionMode::{self, DedicatedWindow, NoContext, Off, SharedWindow};
 use hioload::config::ReactorChoice::{self, Epoll, Uring};
-use hioload::{Compression, Handler, Message, Request, Running, Session, Shard, Upgrade};
+use hioload::{
+    Compression, Handler, Message, Request, Running, ServerBuilder, Session, Shard, Upgrade,
+};
 use hioload_protocol::deflate::{Deflater, Inflater};
 use hioload_protocol::ws::{Env, HeapMemory, Limits, Opcode};
 use rstest::rstest;
@@ -377,6 +379,29 @@ impl Handler for Room {
             shard.publish("room", message);
         }
     }
+}
+
+/// What compression did not make shorter goes out as it is, and windows go on across it.
+#[rstest]
+fn what_is_published_as_it_is_leaves_the_windows_alone(
+    #[values(Uring, Epoll)] reactor: ReactorChoice,
+) {
+    let dedicated = Compression::dedicated_window();
+    let room = |server: ServerBuilder| server.websocket_compressed("/own", dedicated, |_| Room);
+    let server = start(reactor, |_| {}, room);
+    let mut peer = Peer::open(&server, "/own", "permessage-deflate; server_max_window_bits=15");
+    let heard = [b"!".to_vec(), text(500, 1)].concat();
+    let noise: Vec<u8> = (0..3000_u64)
+        .map(|index| (index.wrapping_mul(index).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect();
+    let lens = [&heard, &noise, &heard].map(|message| {
+        peer.send(Opcode::Binary, message);
+        let Frame { payload, compressed, .. } = peer.client.read_frame();
+        assert_eq!(compressed, *message != noise);
+        payload.len()
+    });
+    assert!(lens[2] < lens[0] / 4, "{lens:?}");
+    server.stop().unwrap();
 }
 
 #[rstest]
