@@ -20,6 +20,7 @@ use super::client::{ByUser, ClientCall, ClientRoute, Dialled, Nobody};
 use super::dialing::Dialing;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
+use super::iproto::Late;
 use super::orders::{ORDERS_MAX, Order};
 use super::route::{Context, Route};
 use super::turn::Turn;
@@ -269,6 +270,9 @@ impl<R: Reactor> Turn<R> {
                     self.note_panic(ran.err());
                 }
                 Some(Order::Wake(key)) => self.wake_client(key),
+                Some(Order::Reply { session, to, answer }) => {
+                    self.late(Late::remote(session, to, answer));
+                }
                 None => return,
             }
         }

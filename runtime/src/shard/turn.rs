@@ -21,6 +21,7 @@ use super::entry::{Entry, Phase};
 use super::executor::Executor;
 use super::handler::Closed;
 use super::handshake::Unfinished;
+use super::iproto::{Late, LateQueue};
 use super::mailbox::Letter;
 use super::message::Message;
 use super::outbox::Egress;
@@ -54,6 +55,8 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) orders: OrdersOf,
     /// The other of two lists of actions: one is run while the other is filled.
     actions: Vec<Action>,
+    /// The same for replies.
+    late: Vec<Late>,
     /// Those that a message is being published to.
     pub(super) recipients: Vec<u32>,
     spin: Spin,
@@ -89,6 +92,7 @@ impl<R: Reactor> Turn<R> {
             executor: Executor::new(reactor.waker()),
             handles,
             actions: Vec::new(),
+            late: Rc::new(LateQueue::default()),
             counters: Counters::default(),
             reactor: ReactorStats::default(),
             sessions: 0,
@@ -117,6 +121,7 @@ impl<R: Reactor> Turn<R> {
             expired: Vec::with_capacity(BATCH_MAX),
             orders,
             actions: Vec::new(),
+            late: Vec::new(),
             recipients: Vec::new(),
             spin,
         }
@@ -180,6 +185,7 @@ impl<R: Reactor> Turn<R> {
         self.run_orders();
         self.run_timers();
         self.run_actions();
+        self.run_late();
         self.aim();
         self.flush();
         self.driver.shard.sessions = self.entries.len();
@@ -239,6 +245,7 @@ impl<R: Reactor> Turn<R> {
     fn is_idle(&self) -> bool {
         let Driver { shard, egress, unsure, unaimed, .. } = &self.driver;
         shard.actions.is_empty()
+            && shard.late.is_empty()
             && !shard.executor.is_ready()
             && self.letters.is_empty()
             && self.orders.orders().is_empty()
@@ -346,6 +353,25 @@ impl<R: Reactor> Turn<R> {
             }
         }
         self.actions = actions;
+    }
+
+    /// Sends the replies of this turn; those that are given meanwhile wait for the next one.
+    fn run_late(&mut self) {
+        if self.driver.shard.late.is_empty() {
+            return;
+        }
+        let mut late = std::mem::take(&mut self.late);
+        self.driver.shard.late.swap(&mut late);
+        for each in late.drain(..) {
+            self.late(each);
+        }
+        self.late = late;
+    }
+
+    pub(super) fn late(&mut self, late: Late) {
+        if let Some(entry) = self.entries.get_mut(late.session) {
+            self.driver.late(entry, late);
+        }
     }
 
     fn send(&mut self, key: Key, message: Message) {
