@@ -107,7 +107,7 @@ impl Drop for Connector {
 /// The background shard of the process, once somebody needed it.
 static BACKGROUND: Mutex<Option<ShardHandle>> = Mutex::new(None);
 
-fn background() -> Result<ShardHandle, ConnectError> {
+pub(crate) fn background() -> Result<ShardHandle, ConnectError> {
     let mut shard = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(shard) = shard.as_ref().filter(|shard| !shard.has_ended()) {
         return Ok(shard.clone());

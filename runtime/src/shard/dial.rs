@@ -191,9 +191,16 @@ impl Shard {
     }
 
     pub(crate) fn dial<D: Dialled>(&mut self, connect: Connect, handler: D) -> ClientId {
-        let route: Box<dyn Route> = Box::new(ClientRoute::new(handler));
+        self.dial_route(connect.plan(), Box::new(ClientRoute::new(handler)))
+    }
+
+    pub(crate) fn dial_route(
+        &mut self,
+        plan: Result<Plan, ConnectError>,
+        route: Box<dyn Route>,
+    ) -> ClientId {
         let nobody = Key::from_u64(u64::MAX);
-        let key = match connect.plan() {
+        let key = match plan {
             Ok(plan) => {
                 let dial = Dial::new(plan, route);
                 match self.dials.slab.insert((nobody, dial)) {

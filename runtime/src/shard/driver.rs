@@ -120,8 +120,7 @@ impl<R: Reactor> Driver<R> {
             entry.flags.set_unarmed(false);
             self.arm(entry);
         }
-        // A client leaves it to the server to be the first to close (RFC 6455 section 7.1.1).
-        let finished = entry.flags.shut() || entry.flags.client();
+        let finished = entry.flags.shut() || entry.closes_last();
         let done = entry.flags.ended() && finished && !entry.flags.doubtful();
         if entry.phase == Phase::Lingering && done && entry.outbox.queued() == 0 {
             entry.advance(Phase::Dead, self.egress.now_ms);
@@ -323,7 +322,7 @@ impl<R: Reactor> Driver<R> {
                 self.unsure.push(entry.key);
             }
         }
-        let is_last = !entry.flags.client() || entry.flags.ended();
+        let is_last = !entry.closes_last() || entry.flags.ended();
         if entry.phase == Phase::Lingering && is_last && !entry.flags.shut() {
             entry.flags.set_shut(true);
             entry.since_ms = self.egress.now_ms;

@@ -216,6 +216,12 @@ impl Entry {
         !waits && !unread && !self.flags.ended()
     }
 
+    /// Whether the peer is to be the first to close: a WebSocket client leaves that to the server
+    /// (RFC 6455 section 7.1.1).
+    pub(crate) fn closes_last(&self) -> bool {
+        self.flags.client() && matches!(self.protocol, Protocol::WebSocket(_))
+    }
+
     /// Whether the user may still send on it.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open

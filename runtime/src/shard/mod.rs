@@ -52,10 +52,10 @@ pub use executor::{Sleep, Task};
 pub use extra::{SessionStats, TIMERS_MAX, TimerRefused};
 pub use handler::{Closed, Handler, RawHandler, Upgrade};
 pub use iproto::{
-    Body, Call, CallError, IprotoClosed, IprotoHandler, IprotoPeer, IprotoRequest, IprotoSession,
-    Mux, Payload, RemoteReply, Reply, Response,
+    Body, Call, CallError, IprotoClientHandler, IprotoClosed, IprotoHandler, IprotoPeer,
+    IprotoRequest, IprotoSession, Mux, Payload, RemoteReply, Reply, Response,
 };
-pub(crate) use iproto::{Iproto, IprotoRoute};
+pub(crate) use iproto::{Iproto, IprotoDialled, IprotoRoute};
 pub use mailbox::{MailboxFull, ShardHandle};
 pub use message::Message;
 pub use request::{Request, UpgradeToken};
@@ -127,6 +127,8 @@ pub struct Shard {
     dials: Dials,
     /// `websocket.outbox_high_bytes` and `websocket.outbox_max_bytes`.
     outbox: (usize, usize),
+    /// `iproto.calls_max`.
+    iproto_calls_max: usize,
 }
 
 /// Something that waits for the end of the callback.
@@ -333,6 +335,11 @@ impl Shard {
     /// From how many bytes on an outbox is full, and how many it takes at the most.
     pub(crate) const fn outbox_marks(&self) -> (usize, usize) {
         self.outbox
+    }
+
+    /// How many bytes an outbox takes at the most, and how many calls may wait on a connection.
+    pub(crate) const fn iproto_marks(&self) -> (usize, usize) {
+        (self.outbox.1, self.iproto_calls_max)
     }
 
     /// Connections of this shard, unfinished handshakes included.

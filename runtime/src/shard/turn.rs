@@ -82,6 +82,7 @@ impl<R: Reactor> Turn<R> {
         let connections_max = settings.connections_max;
         let spin = Spin::new(settings.spin);
         let outbox = (settings.outbox_high_bytes, settings.outbox_max_bytes);
+        let iproto_calls_max = settings.iproto.calls_max as usize;
         let egress = Egress::new(Rc::clone(&pool), Rc::new(settings), secrets);
         let orders = OrdersOf(Arc::clone(&handles), place.shard);
         let shard = Shard {
@@ -99,6 +100,7 @@ impl<R: Reactor> Turn<R> {
             topics: Rc::clone(&egress.topics),
             dials: Dials::new(),
             outbox,
+            iproto_calls_max,
         };
         let driver = Driver {
             reactor,

@@ -203,3 +203,39 @@ fn notifies_go_both_ways(
     assert_eq!(ask(&server, |shard| shard.stats().counters.messages), 10_001);
     server.stop().unwrap();
 }
+
+/// Two sides that stop reading until the other one reads would wait for ever.
+#[rstest]
+fn a_response_is_read_behind_requests_of_a_peer_that_does_not_read(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    const REQUESTS: u32 = 1000;
+    let (tell, told) = mpsc::channel();
+    let server = start(
+        reactor,
+        |_| {},
+        move |_| {
+            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+                if request.msg == 1 {
+                    session.call(5, "?", Some(crate::support::PATIENCE), 1).unwrap();
+                }
+                session.reply(request.reply, request.body);
+            };
+            Recorder(answer, tell.clone())
+        },
+    );
+    let mut peer = Peer::connect(&server);
+    peer.send(1, 1, b"ask me");
+    let body = vec![7; 10_000];
+    for sync in 2..2 + REQUESTS {
+        peer.send(2, sync, &body);
+    }
+    peer.send(5, 1, b"the answer");
+    assert_eq!(next(&told), Told::Answered(1, Ok(b"the answer".to_vec())));
+    assert_eq!(peer.read(), Packet { msg: 5, sync: 1, body: b"?".to_vec() });
+    assert_eq!(peer.read().body, b"ask me");
+    for sync in 2..2 + REQUESTS {
+        assert_eq!(peer.read(), Packet { msg: 2, sync, body: body.clone() });
+    }
+    server.stop().unwrap();
+}

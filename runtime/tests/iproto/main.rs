@@ -5,6 +5,7 @@
 
 mod attacks;
 mod both_ways;
+mod channel;
 mod replies;
 mod shutdown;
 mod support;

@@ -45,7 +45,8 @@ fn a_peer_is_pinged_and_given_up(
     assert_eq!(peer.read(), empty(PING, 0));
     // This one stays without an answer.
     assert_eq!(peer.try_read(), None);
-    assert!(began.elapsed() >= Duration::from_millis(200), "it had two intervals for that");
+    // Four intervals in all, but for the milliseconds that ticks are cut to.
+    assert!(began.elapsed() >= Duration::from_millis(190), "it had two intervals for that");
     assert_eq!(next(&told), Told::Closed(Closed::Protocol(CloseReason::PingTimeout)));
     server.stop().unwrap();
 }

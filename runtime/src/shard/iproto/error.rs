@@ -15,6 +15,9 @@ pub enum CallError {
     /// The connection shuts down, or has ended: it takes no new calls.
     #[error("not sent: the connection shuts down or has ended; use another one")]
     Stopped,
+    /// There is no connection at the moment: it is being opened again.
+    #[error("not sent: there is no connection at the moment; try again later")]
+    NoChannel,
     /// As many calls wait as `iproto.calls_max` allows.
     #[error("not sent: {limit} calls wait for their responses; raise iproto.calls_max")]
     TooManyCalls {

@@ -5,6 +5,7 @@
 //! machine of the protocol crate; here it meets leases, the outbox and the timer of the connection.
 
 mod body;
+mod client;
 mod error;
 mod handler;
 mod late;
@@ -21,6 +22,7 @@ use hioload_pools::Lease;
 use hioload_protocol::iproto::{Connection, Limits};
 
 pub use body::{Body, Payload};
+pub use client::IprotoClientHandler;
 pub use error::CallError;
 pub use handler::{Handler as IprotoHandler, IprotoClosed, IprotoPeer, IprotoRequest};
 pub use late::{RemoteReply, Reply};
@@ -28,6 +30,7 @@ pub use mux::Mux;
 pub use response::Response;
 pub use session::{Call, IprotoSession};
 
+pub(crate) use client::IprotoDialled;
 pub(crate) use late::{Answer, Late, LateQueue};
 pub(crate) use route::IprotoRoute;
 

@@ -24,7 +24,7 @@ use crate::shard::{SessionId, Shard};
 const DIRECT_BYTES_MIN: usize = 32 * 1024;
 
 /// The handler of an iproto listener with its connections.
-pub(crate) struct IprotoRoute<H: Handler>(pub(super) Host<H, H::Session>);
+pub(crate) struct IprotoRoute<H: Handler>(Host<H, H::Session>);
 
 impl<H: Handler> IprotoRoute<H> {
     pub(crate) fn new(handler: H, sessions_max: usize) -> Self {
@@ -32,14 +32,35 @@ impl<H: Handler> IprotoRoute<H> {
     }
 
     /// Opens an accepted connection.
-    pub(super) fn open(&mut self, cx: &mut Context<'_>, entry: &mut Entry, data: H::Session) {
+    pub(super) fn open(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        data: H::Session,
+        opened: impl FnOnce(&mut H, &mut Shard, &mut IprotoSession<'_, H::Session>),
+    ) {
         match self.0.sessions.insert(data) {
             Ok(user) => entry.user = user,
             Err(_) => return entry.advance(Phase::Dead, cx.egress.now_ms),
         }
         entry.protocol = Protocol::Iproto(Box::new(Iproto::new(cx.egress.now_ms)));
         entry.flags.set_opened(true);
-        self.call(cx, entry, |handler, shard, session| handler.opened(shard, session));
+        self.visit(cx, entry, opened);
+    }
+
+    /// Its handler, while no connection of it is looked at.
+    pub(super) const fn handler(&mut self) -> &mut H {
+        &mut self.0.handler
+    }
+
+    /// Calls the handler with a connection, and does what is to be done after that.
+    pub(super) fn visit(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        callback: impl FnOnce(&mut H, &mut Shard, &mut IprotoSession<'_, H::Session>),
+    ) {
+        self.call(cx, entry, callback);
         self.after(cx, entry);
     }
 
@@ -188,7 +209,9 @@ impl<H: Handler> Route for IprotoRoute<H> {
     fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let peer = IprotoPeer::new(cx.net, entry.socket);
         match self.0.handler.accept(cx.shard, &peer) {
-            Some(data) => self.open(cx, entry, data),
+            Some(data) => self.open(cx, entry, data, |handler, shard, session| {
+                handler.opened(shard, session);
+            }),
             None => {
                 cx.shard.counters.refused += 1;
                 entry.advance(Phase::Dead, cx.egress.now_ms);
@@ -255,13 +278,11 @@ impl<H: Handler> Route for IprotoRoute<H> {
     }
 
     fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        self.call(cx, entry, |handler, shard, session| handler.drained(shard, session));
-        self.after(cx, entry);
+        self.visit(cx, entry, |handler, shard, session| handler.drained(shard, session));
     }
 
     fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64) {
-        self.call(cx, entry, |handler, shard, session| handler.timer(shard, session, token));
-        self.after(cx, entry);
+        self.visit(cx, entry, |handler, shard, session| handler.timer(shard, session, token));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {

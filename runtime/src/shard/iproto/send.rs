@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hioload_protocol::iproto::{Header, Refusal, Refused, ReplyTo};
+use hioload_protocol::iproto::{Header, Refused, ReplyTo};
 
 use super::body::{Kind, Payload};
 use super::error::CallError;
@@ -48,7 +48,7 @@ impl Link<'_> {
         if self.iproto().is_none_or(|iproto| iproto.connection.is_stopped()) {
             return Err(CallError::Stopped);
         }
-        if !self.admits_packet(len) {
+        if !self.admits(len) {
             return Err(CallError::Full);
         }
         let Some(iproto) = self.iproto() else { return Err(CallError::Stopped) };
@@ -69,10 +69,15 @@ impl Link<'_> {
         payload: Payload<'_>,
     ) -> Result<Sent, CallError> {
         let len = payload.bytes().len();
-        let Some(iproto) = self.iproto() else { return Err(Refusal::Stopped.into()) };
+        if self.iproto().is_some() && !self.admits(len) {
+            return Err(CallError::Full);
+        }
+        let Some(iproto) = self.iproto() else { return Err(CallError::Stopped) };
         let header = iproto.connection.notify(msg, len)?;
-        let admitted = self.admits_packet(len);
-        Ok(if admitted { self.send_packet(header, payload) } else { Sent::Dropped })
+        match self.send_packet(header, payload) {
+            Sent::Dropped => Err(CallError::Full),
+            sent => Ok(sent),
+        }
     }
 
     pub(super) fn cancel_call(&mut self, call: &Header) -> bool {

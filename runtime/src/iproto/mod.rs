@@ -45,6 +45,11 @@
 //! }
 //! ```
 
+mod bridge;
+mod channel;
+mod connect;
+mod line;
+
 pub use hioload_protocol::iproto::pack::{
     Fault, Mode, NESTING_MAX, PackError, UnpackError, Unpacker,
 };
@@ -59,6 +64,12 @@ pub use hioload_derive::{RuntimePack as Pack, RuntimeUnpack as Unpack};
 pub use hioload_protocol::iproto::pack::{Pack, Unpack};
 
 pub use crate::shard::{
-    Body, Call, CallError, IprotoClosed as Closed, IprotoHandler as Handler, IprotoPeer as Peer,
-    IprotoRequest as Request, IprotoSession as Session, Mux, Payload, RemoteReply, Reply, Response,
+    Body, Call, CallError, IprotoClientHandler as ClientHandler, IprotoClosed as Closed,
+    IprotoHandler as Handler, IprotoPeer as Peer, IprotoRequest as Request,
+    IprotoSession as Session, Mux, Payload, RemoteReply, Reply, Response,
 };
+pub use crate::ws::{ClientId, ConnectError, Opened, Reconnect};
+pub use channel::{Channel, ChannelCall};
+pub use connect::Connect;
+
+pub(crate) use channel::open_on;
