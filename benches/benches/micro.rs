@@ -3,6 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use hioload::testkit::Treadmill;
+use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
 use hioload_benches::documents::documents;
 use hioload_protocol::deflate::{Inflater, Whole};
 use hioload_protocol::http::{Acceptance, Head, HeadLimits};
@@ -38,6 +40,7 @@ fn main() {
     utf8_checks(&mut criterion);
     handshake(&mut criterion);
     compression(&mut criterion);
+    turns(&mut criterion);
     criterion.final_summary();
 }
 
@@ -139,4 +142,31 @@ fn compression(criterion: &mut Criterion) {
             inflater.message(black_box(payload), false, &mut env).expect("it was compressed")
         });
     });
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
+    }
+}
+
+/// All of ours between two calls of the kernel, for a turn in which so many sessions receive a
+/// message of 20 bytes each and echo it: the time of an element is that of a message.
+fn turns(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("turn");
+    for sessions in [1, 16, 256] {
+        let mut treadmill = Treadmill::new(sessions, &"h".repeat(20), |_| Echo);
+        group.throughput(Throughput::Elements(sessions as u64));
+        group.bench_function(BenchmarkId::from_parameter(sessions), |bencher| {
+            bencher.iter(|| treadmill.turn());
+        });
+    }
 }

@@ -114,12 +114,14 @@ pub fn rust_peers_lock() -> Result<String, String> {
     read_source("rust/Cargo.lock")
 }
 
-/// The configuration of hioload that is measured, for one shard on a core.
+/// The configuration of hioload that is measured, for one shard on a core that polls for `spin_us`
+/// before it sleeps.
 ///
 /// # Errors
 /// peers/hioload/echo.toml cannot be read.
-pub fn hioload_configuration(core: usize) -> Result<String, String> {
-    Ok(read_source("hioload/echo.toml")?.replace("{core}", &core.to_string()))
+pub fn hioload_configuration(core: usize, spin_us: u64) -> Result<String, String> {
+    let text = read_source("hioload/echo.toml")?;
+    Ok(text.replace("{core}", &core.to_string()).replace("\"{spin_us}\"", &spin_us.to_string()))
 }
 
 /// The target folder: this program lies in `target/release`.

@@ -1,5 +1,5 @@
 //! A WebSocket client for the terminal and for pipes: each line of standard input is sent as one
-//! text message, and each message that comes is printed as one line; binary ones in hex.
+//! text message, and each message that comes is printed with a line end; binary ones in hex.
 //!
 //! `cargo run --release --example client -- ws://127.0.0.1:9001/ws`
 
@@ -138,11 +138,13 @@ fn talk(
     // After the end of the input, a second of silence is taken for the end of the answers.
     let mut patience = Duration::MAX;
     while count != Some(0) {
-        print!("{prompt}");
-        let _ = std::io::stdout().flush();
+        let _ = write!(std::io::stdout(), "{prompt}").and_then(|()| std::io::stdout().flush());
         match events.recv_timeout(patience) {
             Ok(Event::Came(message)) => {
-                println!("{before}{}", shown(&message));
+                // Whoever reads us may have enough, as `head` does.
+                if writeln!(std::io::stdout(), "{before}{}", shown(&message)).is_err() {
+                    break;
+                }
                 count = count.map(|count| count - 1);
             }
             Ok(Event::InputEnded) if count.is_none() => patience = Duration::from_secs(1),

@@ -44,14 +44,13 @@ impl Bridge {
         }
     }
 
-    /// Puts into the outbox what waits, until that is full; with `all` set, whatever it says.
-    fn push(&mut self, session: &mut Session<'_, ()>, all: bool) {
+    /// Puts into the outbox what waits, until that is full; behind the last of it the close frame,
+    /// if that was asked for.
+    fn push(&mut self, session: &mut Session<'_, ()>) {
         let mut sent_bytes = 0;
-        let mut full = false;
+        let mut full = session.is_full();
         loop {
-            while (all || !full)
-                && let Some(payload) = self.sending.pop_front()
-            {
+            while !full && let Some(payload) = self.sending.pop_front() {
                 sent_bytes += payload.len().max(1);
                 match send(session, &payload) {
                     Sent::Queued => {}
@@ -67,7 +66,12 @@ impl Bridge {
                 if !full {
                     wakes.add_all(&mut state.writers);
                 }
+                let is_last = self.sending.is_empty() && state.outgoing.is_empty();
+                let close = state.close.clone().filter(|_| is_last);
                 drop(state);
+                if let Some((code, reason)) = close {
+                    session.close(code, &reason);
+                }
                 return wakes.call();
             }
             mem::swap(&mut state.outgoing, &mut self.sending);
@@ -79,7 +83,7 @@ impl Bridge {
         self.pipe.lock().lost += 1;
         if session.is_open() {
             tracing::error!("a connection is closed: there is no memory for what it is to send");
-            session.close(CloseCode::INTERNAL, "");
+            session.close_for(Closed::OutOfMemory);
         }
     }
 }
@@ -101,7 +105,7 @@ impl Handler for Bridge {
     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
         let payload = Payload::from(&message);
         let mut state = self.pipe.lock();
-        if state.deaf {
+        if state.deaf || state.close.is_some() {
             return;
         }
         state.arrived(payload);
@@ -116,7 +120,7 @@ impl Handler for Bridge {
     }
 
     fn drained(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
-        self.push(session, false);
+        self.push(session);
     }
 
     fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, reason: Closed) {
@@ -161,7 +165,12 @@ impl Dialled for Bridge {
         }
         wakes.add_all(&mut state.writers);
         wakes.add_all(&mut state.watchers);
+        // Nobody may want it any more by now.
+        let close = state.close.clone();
         drop(state);
+        if let Some((code, reason)) = close {
+            session.close(code, &reason);
+        }
         wakes.call();
     }
 
@@ -181,30 +190,30 @@ impl Dialled for Bridge {
     fn woken(&mut self, shard: &mut Shard, id: ClientId, session: Option<&mut Session<'_, ()>>) {
         let mut state = self.pipe.lock();
         state.woken = false;
-        let resume = mem::take(&mut state.resume);
+        let closes = state.close.is_some();
+        // Who closes takes nothing more, but the server must not wait for that.
+        let resume = mem::take(&mut state.resume) || (closes && state.paused);
         let ping = state.ping.take();
-        let close = state.close.clone();
         if resume {
             state.paused = false;
         }
         drop(state);
         let Some(session) = session else {
-            if close.is_some() {
+            if closes {
                 shard.close_client(id, CloseCode::GOING_AWAY);
             }
             return;
         };
+        if closes {
+            shard.cancel_client(id);
+        }
         if resume {
             session.resume();
         }
         if let Some(payload) = ping {
             session.ping(&payload);
         }
-        self.push(session, close.is_some());
-        if let Some((code, reason)) = close {
-            session.close(code, &reason);
-            shard.close_client(id, code);
-        }
+        self.push(session);
     }
 }
 

@@ -17,9 +17,9 @@ use crate::shard::{Letter, Order, ShardHandle};
 /// thread (which is not pinned).
 ///
 /// [`Connect::open`] needs none of it: this is for other limits than the defaults, or for more than
-/// one thread. Of the configuration `server.reactor`, `limits`, `memory`, `uring`, `websocket` and
-/// `shutdown` count. Dropping it closes its connections with 1001 and lets the thread end by
-/// itself; [`stop`](Self::stop) waits for that.
+/// one thread. Of the configuration `server.reactor`, `server.uring_tier`, `server.spin_us`, `limits`,
+/// `memory`, `uring`, `websocket` and `shutdown` count. Dropping it closes its connections with 1001
+/// and lets the thread end by itself; [`stop`](Self::stop) waits for that.
 ///
 /// # Examples
 /// ```
@@ -71,8 +71,8 @@ impl Connector {
         self.shard.clone()
     }
 
-    /// Closes every connection with 1001, and returns when all are gone or `shutdown.drain_ms` is
-    /// over.
+    /// Closes every connection with 1001, those of dropped handles after all that was accepted to be
+    /// sent, and returns when all are gone or `shutdown.drain_ms` is over.
     ///
     /// # Errors
     /// The shard had ended by itself, and why.

@@ -52,6 +52,6 @@ pub use reconnect::Reconnect;
 pub(crate) use connect::Plan;
 pub(crate) use connector::{background, open_on};
 pub(crate) use pipe::{Stage, Waiters, Wakes};
-pub(crate) use reconnect::STABLE_MS;
-pub(crate) use resolve::look_up;
+pub(crate) use reconnect::{STABLE_MS, is_worth_another};
+pub(crate) use resolve::{Wanted, look_up};
 pub(crate) use url::{Host, Target, Transport};

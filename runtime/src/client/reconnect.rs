@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::shard::Closed;
+
 /// A connection that was open for this long is a success: the waits begin at the first one again.
 pub(crate) const STABLE_MS: u64 = 10_000;
 
@@ -11,13 +13,15 @@ pub(crate) const STABLE_MS: u64 = 10_000;
 ///
 /// It is opened again after
 /// * it broke, or the server was silent for too long, or did not read,
+/// * a message of the server took longer than `websocket.message_age_ms_max`,
+/// * there was no memory for what it sends or receives,
 /// * the server closed with 1001, 1011, 1012, 1013 or 1014, or without a code,
 /// * an attempt, the first one included, failed with an error that
 ///   [is temporary](super::ConnectError::is_temporary).
 ///
 /// It is not opened again after we closed it, after the server closed with any other code (1000:
 /// done; 1008, 3000 to 4999 and the like: it does not want us), and not after either side broke the
-/// protocol or a handler panicked.
+/// protocol, a handler panicked, or `websocket.slow_reader = "close"` ended it.
 ///
 /// # Examples
 /// ```
@@ -97,11 +101,44 @@ impl Reconnect {
     }
 }
 
+/// Whether a connection that ended so is to be opened again. The reasons are those of networks and
+/// loads, which pass.
+pub(crate) const fn is_worth_another(reason: Closed) -> bool {
+    match reason {
+        Closed::Lost | Closed::Idle | Closed::Stalled | Closed::ByPeer(None) => true,
+        Closed::MessageTooOld | Closed::OutOfMemory => true,
+        Closed::ByPeer(Some(code)) => matches!(code.get(), 1001 | 1011..=1014),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::Reconnect;
+    use hioload_protocol::ws::{CloseCode, Violation};
+    use rstest::rstest;
+
+    use super::{Reconnect, is_worth_another};
+    use crate::shard::Closed;
+
+    #[rstest]
+    #[case::lost(Closed::Lost, true)]
+    #[case::silent(Closed::Idle, true)]
+    #[case::not_read(Closed::Stalled, true)]
+    #[case::slow_message(Closed::MessageTooOld, true)]
+    #[case::no_memory(Closed::OutOfMemory, true)]
+    #[case::no_code(Closed::ByPeer(None), true)]
+    #[case::restart(Closed::ByPeer(Some(CloseCode::RESTART)), true)]
+    #[case::done(Closed::ByPeer(Some(CloseCode::NORMAL)), false)]
+    #[case::unwanted(Closed::ByPeer(Some(CloseCode::POLICY)), false)]
+    #[case::ours(Closed::ByHandler(CloseCode::GOING_AWAY), false)]
+    #[case::policy(Closed::SlowReader, false)]
+    #[case::panic(Closed::Panicked, false)]
+    #[case::protocol(Closed::Violation(Violation::TextNotUtf8), false)]
+    fn what_passes_is_worth_another_connection(#[case] reason: Closed, #[case] worth: bool) {
+        assert_eq!(is_worth_another(reason), worth);
+    }
 
     #[test]
     fn the_bound_of_a_wait_doubles_up_to_the_most() {

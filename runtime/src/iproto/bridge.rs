@@ -100,9 +100,14 @@ impl Handler for Bridge {
 }
 
 impl IprotoDialled for Bridge {
-    fn dialled(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, opened: &Opened) {
+    fn dialled(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
         let mut wakes = Wakes::default();
-        self.line.lock().opened(opened.generation, &mut wakes);
+        let mut state = self.line.lock();
+        state.opened(opened.generation, &mut wakes);
+        // Nobody may want it any more by now.
+        let wish = state.wish;
+        drop(state);
+        end(session, wish);
         wakes.call();
     }
 
@@ -127,11 +132,8 @@ impl IprotoDialled for Bridge {
                     session.cancel(call);
                 }
                 outgoing.into_iter().for_each(|each| self.send(session, each));
-                match wish {
-                    Some(Wish::Shutdown) => session.shutdown(),
-                    Some(Wish::Close) => session.close(),
-                    None => self.line.lock().stats = session.stats(),
-                }
+                self.line.lock().stats = session.stats();
+                end(session, wish);
             }
             None => {
                 for Outgoing { call, .. } in outgoing {
@@ -144,6 +146,15 @@ impl IprotoDialled for Bridge {
         if wish.is_some() {
             shard.close_client(id, CloseCode::GOING_AWAY);
         }
+    }
+}
+
+/// Ends a connection as its handle wishes.
+fn end(session: &mut Session<'_, ()>, wish: Option<Wish>) {
+    match wish {
+        Some(Wish::Shutdown) => session.shutdown(),
+        Some(Wish::Close) => session.close(),
+        None => {}
     }
 }
 

@@ -46,7 +46,8 @@ pub struct BillItem {
 
 impl MemoryBill {
     /// The bill of `shards` shards whose sessions take `session_bytes` each, beside what the
-    /// reactor and the handler keep for them, and whose routes compress like `compressions`.
+    /// reactor and the handler keep for them, and whose routes compress like `compressions`. What
+    /// the server's own connections to others compress is not known here, and not billed.
     #[must_use]
     pub fn of(
         config: &Config,

@@ -15,6 +15,8 @@ pub use cgroup::Quota;
 pub use placement::{Placement, ShardPlace};
 pub use topology::{Cpu, Topology};
 
+use crate::sys::affinity;
+
 /// CPUs that an affinity mask of the C library (`cpu_set_t`) has room for.
 const CPU_SET_BITS: usize = 1024;
 
@@ -22,5 +24,6 @@ const CPU_SET_BITS: usize = 1024;
 /// process may not use, nor on those numbered 1,024 and above.
 #[must_use]
 pub fn pin(cpu: usize) -> bool {
+    affinity::remember();
     cpu < CPU_SET_BITS && core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
 }

@@ -20,7 +20,7 @@ use crate::shard::{Iproto, SESSION_BYTES, ShardHandle};
 use crate::shard::{Letter, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
 use crate::sys::listen::{self, Bound};
 use crate::sys::signals::{Signals, Stopper};
-use crate::sys::{entropy, limits};
+use crate::sys::{affinity, entropy, limits};
 
 /// Connections that the kernel holds for a listener before it is asked for them.
 const BACKLOG: u32 = 4096;
@@ -436,7 +436,11 @@ fn shard_thread(
 ) -> Result<(), String> {
     let shard = order.place.shard;
     let failed = |reason: String| StartError::Shard { shard, reason };
-    let pinned = order.config.server.pin.then(|| place::pin(order.place.cpu));
+    let pinned = order.config.server.pin && place::pin(order.place.cpu);
+    if !order.config.server.pin {
+        // A shard that is pinned may have started this one.
+        affinity::unpin();
+    }
     let config = ArenaConfig {
         capacity_bytes: order.config.memory.pool_bytes,
         huge_pages: order.config.memory.huge_pages.into(),
@@ -458,7 +462,7 @@ fn shard_thread(
     };
     let report = ShardReport {
         place: order.place.clone(),
-        pinned: pinned == Some(true),
+        pinned,
         reactor: Some(choice.name),
         fallback: choice.fallback,
         memory: pool.report().to_string(),

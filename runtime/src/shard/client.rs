@@ -113,6 +113,9 @@ impl<D: Dialled> ClientRoute<D> {
         entry.protocol = Protocol::WebSocket(connection);
         entry.advance(Phase::Open, cx.egress.now_ms);
         entry.flags.set_opened(true);
+        if let Some(name) = &opened.subprotocol {
+            cx.egress.extras.make(entry).subprotocol = Some(name.as_str().into());
+        }
         cx.shard.counters.opened += 1;
         host.call(cx, entry, |handler, shard, session| handler.dialled(shard, session, opened));
     }

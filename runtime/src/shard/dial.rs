@@ -20,14 +20,13 @@ use super::client::{ByUser, ClientCall, ClientRoute, Dialled, Nobody};
 use super::dialing::Dialing;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
-use super::iproto::Late;
-use super::orders::{ORDERS_MAX, Order};
+use super::orders::Order;
 use super::route::{Context, Route};
 use super::turn::Turn;
 use super::{Action, Shard, websocket_route};
 use crate::reactor::{Reactor, Socket, Token};
 use crate::ws::{ClientHandler, ClientId, Connect, ConnectError, Host, Plan, Transport};
-use crate::ws::{STABLE_MS, look_up};
+use crate::ws::{STABLE_MS, Wanted, is_worth_another, look_up};
 
 /// Clients of one shard at the most. Their routes are numbered behind those of the server.
 const CLIENTS_MAX: usize = 32_768;
@@ -38,6 +37,8 @@ struct Dial {
     step: Step,
     /// Its handler, until it gets its place among the routes.
     route: Option<Box<dyn Route>>,
+    /// The look-up of this attempt.
+    look_up: Option<Wanted>,
     /// What is left to be tried in this attempt.
     addresses: vec::IntoIter<SocketAddr>,
     /// The end of this attempt.
@@ -129,6 +130,11 @@ impl Dials {
         generation
     }
 
+    /// Whether this is the route of a client that was closed.
+    pub(super) fn is_closing(&mut self, route: u16) -> bool {
+        self.of_route(route).is_some_and(|(_, dial)| dial.cancelled)
+    }
+
     /// The connection of this route is over; answers whose it was.
     pub(super) fn over(&mut self, route: u16, step: Step) -> Option<Key> {
         let (key, dial) = self.of_route(route)?;
@@ -187,6 +193,13 @@ impl Shard {
         } else if let Some(handle) = self.handles.get(usize::from(client.shard)) {
             let close = move |shard: &mut Self| shard.close_client(client, code);
             handle.order(Order::Run(Box::new(close)));
+        }
+    }
+
+    /// A client of this shard closes its session by itself: it will not be opened again.
+    pub(crate) fn cancel_client(&mut self, client: ClientId) {
+        if let Some(dial) = self.dials.get(client.key) {
+            dial.cancelled = true;
         }
     }
 
@@ -255,6 +268,7 @@ impl Dial {
             plan: Rc::new(plan),
             step: Step::Begin,
             route: Some(route),
+            look_up: None,
             addresses: Vec::new().into_iter(),
             deadline_ms: 0,
             attempt: 0,
@@ -267,33 +281,18 @@ impl Dial {
 }
 
 impl<R: Reactor> Turn<R> {
-    /// What handles of connections asked for, from any thread.
-    pub(super) fn run_orders(&mut self) {
-        for _ in 0..ORDERS_MAX {
-            match self.orders.orders().pop() {
-                Some(Order::Run(task)) => {
-                    let shard = &mut self.driver.shard;
-                    let ran = catch_unwind(AssertUnwindSafe(|| task(shard)));
-                    self.note_panic(ran.err());
-                }
-                Some(Order::Wake(key)) => self.wake_client(key),
-                Some(Order::Reply { session, to, answer }) => {
-                    self.late(Late::remote(session, to, answer));
-                }
-                None => return,
-            }
-        }
-    }
-
-    fn wake_client(&mut self, key: Key) {
+    /// The handle of a client wants something.
+    pub(super) fn wake_client(&mut self, key: Key) {
         let client = ClientId { shard: self.driver.shard.index(), key };
+        // It may be woken in the turn in which it began: before its first step.
+        self.seat(key);
         let Some(dial) = self.driver.shard.dials.get(key) else { return };
         if let Step::Open(session) = dial.step
             && let Some(entry) = self.entries.get_mut(session)
         {
             self.driver.woken(entry, client);
-        } else {
-            self.tell(key, ClientCall::Woken(client, None));
+        } else if !self.tell(key, ClientCall::Woken(client, None)) {
+            self.driver.shard.close_client(client, CloseCode::INTERNAL);
         }
     }
 
@@ -312,7 +311,7 @@ impl<R: Reactor> Turn<R> {
             }
             Step::Failed { error, connected } => {
                 let in_time = self.driver.egress.now_ms < dial.deadline_ms;
-                if connected || dial.cancelled || !in_time {
+                if connected || !in_time {
                     self.attempt_failed(key, &error);
                 } else {
                     self.try_next(key, Some(error));
@@ -405,10 +404,13 @@ impl<R: Reactor> Turn<R> {
                 dial.step = Step::Resolving;
                 dials.wheel.set(key.index, deadline_ms);
                 let handle = self.driver.shard.handle();
-                look_up(name, plan.target.port, move |found| {
+                let wanted = look_up(name, plan.target.port, move |found| {
                     let tell = move |shard: &mut Shard| shard.found(key, attempt, found);
                     handle.order(Order::Run(Box::new(tell)));
                 });
+                if let Some(dial) = self.driver.shard.dials.get(key) {
+                    dial.look_up = Some(wanted);
+                }
             }
         }
     }
@@ -431,8 +433,12 @@ impl<R: Reactor> Turn<R> {
         let now_ms = self.driver.egress.now_ms;
         let route = u16::try_from(self.driver.shard.dials.route_of(key));
         let route = route.expect("there are fewer routes than that");
+        let draining = self.driver.shard.dials.draining;
         loop {
             let Some(dial) = self.driver.shard.dials.get(key) else { return };
+            if draining || dial.cancelled {
+                return self.attempt_failed(key, &ConnectError::Stopped);
+            }
             let Some(address) = dial.addresses.next() else {
                 let none = io::ErrorKind::NotFound;
                 let error = error.unwrap_or_else(|| dial.unresolved(none.into()));
@@ -489,12 +495,12 @@ impl<R: Reactor> Turn<R> {
         let draining = self.driver.shard.dials.draining;
         self.driver.shard.dials.wheel.cancel(key.index);
         let Some(dial) = self.driver.shard.dials.get(key) else { return };
+        drop(dial.look_up.take());
         if dial.cancelled {
             return self.forget(key);
         }
         let error = if draining { &ConnectError::Stopped } else { error };
-        self.tell(key, ClientCall::Failed(error));
-        if !error.is_temporary() {
+        if !self.tell(key, ClientCall::Failed(error)) || !error.is_temporary() {
             return self.forget(key);
         }
         self.try_later(key);
@@ -529,22 +535,22 @@ impl<R: Reactor> Turn<R> {
         // Not in this turn: a wait of nothing must not keep others from theirs.
         dials.wheel.set(key.index, now_ms.saturating_add(wait_ms.max(1)));
         let wait = Duration::from_millis(wait_ms);
-        self.tell(key, ClientCall::Reconnecting { attempt, wait });
+        if !self.tell(key, ClientCall::Reconnecting { attempt, wait }) {
+            self.forget(key);
+        }
     }
 
-    /// Calls the handler of a client that has no session. A panic costs this client.
-    fn tell(&mut self, key: Key, call: ClientCall<'_>) {
+    /// Calls the handler of a client that has no session. `false`: it panicked, which costs this
+    /// client.
+    fn tell(&mut self, key: Key, call: ClientCall<'_>) -> bool {
         let at = self.driver.shard.dials.route_of(key);
         let super::driver::Driver { shard, egress, routes, reactor, .. } = &mut self.driver;
-        let Some(route) = routes.get_mut(at) else { return };
+        let Some(route) = routes.get_mut(at) else { return true };
         let mut cx = Context { shard, egress, net: reactor };
         let told = catch_unwind(AssertUnwindSafe(|| route.client(&mut cx, call)));
-        if told.is_err() {
-            self.note_panic(told.err());
-            if let Some(dial) = self.driver.shard.dials.get(key) {
-                dial.cancelled = true;
-            }
-        }
+        let is_well = told.is_ok();
+        self.note_panic(told.err());
+        is_well
     }
 
     /// The end of a client that has no connection.
@@ -557,15 +563,6 @@ impl<R: Reactor> Turn<R> {
         let route = route.map(|route| std::mem::replace(route, websocket_route(Nobody, 0, None)));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop((dial, route))));
         self.note_panic(dropped.err());
-    }
-}
-
-/// Whether a connection that ended so is to be opened again.
-fn is_worth_another(reason: Closed) -> bool {
-    match reason {
-        Closed::Lost | Closed::Idle | Closed::Stalled | Closed::ByPeer(None) => true,
-        Closed::ByPeer(Some(code)) => matches!(code.get(), 1001 | 1011..=1014),
-        _ => false,
     }
 }
 
@@ -583,3 +580,6 @@ impl Drop for OrdersOf {
         self.orders().end();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,9 @@ pub struct SessionStats {
     pub bytes_out: u64,
     /// When the session was opened.
     pub opened_at: Time,
-    /// When the peer was last heard of, to the millisecond.
+    /// When the peer was last heard of, to the millisecond. The time in which nothing is read from
+    /// it ([`pause`](super::Session::pause), and peers that do not read) does not count as its
+    /// silence: this then moves on by itself.
     pub heard_at: Time,
 }
 

@@ -134,12 +134,16 @@ impl Link<'_> {
     pub(super) fn verdict(&mut self, len: usize) -> Sent {
         self.mark_dirty();
         self.egress.extras.count_out(self.entry, len);
-        if self.entry.outbox.queued() > self.egress.settings.outbox_high_bytes {
+        if self.is_full() { Sent::Full } else { Sent::Queued }
+    }
+
+    /// Whether the outbox is above its high mark; the handler is then told when it is low again.
+    pub(super) fn is_full(&mut self) -> bool {
+        let is_full = self.entry.outbox.queued() > self.egress.settings.outbox_high_bytes;
+        if is_full {
             self.entry.flags.set_full(true);
-            Sent::Full
-        } else {
-            Sent::Queued
         }
+        is_full
     }
 
     /// A new key to mask a frame with, if we are the client of this connection (RFC 6455 section
@@ -306,7 +310,7 @@ impl Link<'_> {
         let Some(encoded) = publication.encoded(encoding, self.egress) else {
             return Sent::Dropped;
         };
-        if matches!(encoding, Encoding::Deflated(_)) {
+        if encoded.is_compressed {
             self.egress.windows.interrupt(self.entry.deflate);
         }
         if let Some(header) = encoded.header {

@@ -14,8 +14,9 @@ use hioload_protocol::ws::{MessageKind, Opcode};
 /// arrived in; change it in place; keep it; or drop it. It stays on its shard (it is not `Send`);
 /// [`to_bytes`](Self::to_bytes) copies it out for other threads.
 ///
-/// A message that is kept pins the pool memory around it: at most a receive buffer. The reactor
-/// bounds how many of its buffers may be kept (a quarter), and hands out copies beyond that.
+/// A message that is kept pins the pool memory around it: at most a receive buffer, or the block of
+/// its own in which it was put together or decompressed, up to four times as large as it is. The
+/// reactor bounds how many of its buffers may be kept (a quarter), and hands out copies beyond that.
 pub struct Message {
     kind: MessageKind,
     /// The payload, behind what was its frame header where that is known to be ours alone.

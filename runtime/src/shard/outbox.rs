@@ -184,7 +184,8 @@ impl Egress {
         }
     }
 
-    /// Appends copies of both parts, the second one masked if there is a key, next to what the session staged last where that is possible.
+    /// Appends copies of both parts, the second one masked if there is a key, next to what the
+    /// session staged last where that is possible.
     pub(crate) fn stage(
         &mut self,
         outbox: &mut Outbox,
@@ -219,7 +220,8 @@ impl Egress {
             let mut lease = self.pool.acquire(room, room).ok_or(Exhausted)?;
             let Some(len) = self.windows.write(id, message, &mut lease) else { return Ok(false) };
             lease.truncate(len);
-            self.append(outbox, lease);
+            let frame = self.fitted(lease);
+            self.append(outbox, frame);
             return Ok(true);
         }
         let mut staging = self.staging_of(room)?;
@@ -240,13 +242,18 @@ impl Egress {
         let mut frame = self.pool.acquire(room, room)?;
         let len = self.windows.write_standing_alone(how, message, &mut frame)?;
         frame.truncate(len);
-        if pins_too_much(frame.len(), frame.block_len())
-            && let Some(mut copy) = self.pool.acquire(len, len)
-        {
-            copy.copy_from_slice(&frame);
-            frame = copy;
+        Some(self.fitted(frame).freeze())
+    }
+
+    /// The same bytes, in memory of about their size if there is some: what waits is counted by its
+    /// bytes, and a peer must not make us keep more than is counted.
+    fn fitted(&self, frame: Lease) -> Lease {
+        if !pins_too_much(frame.len(), frame.block_len()) {
+            return frame;
         }
-        Some(frame.freeze())
+        let Some(mut copy) = self.pool.acquire(frame.len(), frame.len()) else { return frame };
+        copy.copy_from_slice(&frame);
+        copy
     }
 
     /// Decompresses a message that a session received.

@@ -21,8 +21,8 @@ impl Link<'_> {
 
 impl<S> Session<'_, S> {
     /// Reads nothing more from the peer until [`resume`](Self::resume): the kernel keeps what it
-    /// sends, and TCP slows it down. What is on its way through the reactor still arrives: at most
-    /// its receive buffers. Neither the silence of the peer nor the age of its message counts in
+    /// sends, and TCP slows it down. What is on its way through the reactor still arrives: its receive
+    /// buffers at the most, or the rest of a large message that is being received in place. Neither the silence of the peer nor the age of its message counts in
     /// that time; nor are its pings answered. Reading begins again when the session closes.
     pub fn pause(&mut self) {
         self.link.pause();

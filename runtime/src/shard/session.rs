@@ -8,6 +8,7 @@ use hioload_pools::Key;
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::extra::{SessionStats, TimerRefused};
+use super::handler::Closed;
 use super::link::Link;
 use super::message::Message;
 use super::topics::SubscribeError;
@@ -118,6 +119,17 @@ impl<'a, S> Session<'a, S> {
     /// Starts the closing handshake. See [`WebSocketConn::close`].
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.link.close(code, reason);
+    }
+
+    /// As [`close`](Self::close), for a cause that is not the handler's.
+    pub(crate) fn close_for(&mut self, cause: Closed) {
+        self.link.close_for(cause, "");
+    }
+
+    /// Whether the outbox is above its high mark, where control frames may have brought it: then
+    /// `drained` is called, as after [`Sent::Full`].
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.link.is_full()
     }
 
     /// Subscribes to a topic of this shard: from now on, what is [published](super::Shard::publish)

@@ -201,6 +201,13 @@ pub(super) struct Encoded {
     /// The header, where it does not stand in front of the payload.
     pub(super) header: Option<Shared>,
     pub(super) body: Shared,
+    pub(super) is_compressed: bool,
+}
+
+impl Encoded {
+    const fn plain(header: Option<Shared>, body: Shared) -> Self {
+        Self { header, body, is_compressed: false }
+    }
 }
 
 /// A message while it is delivered: its payload, and its encodings so far.
@@ -232,7 +239,7 @@ impl Publication {
         lease[..header_len].copy_from_slice(&header[..header_len]);
         let body = lease.freeze();
         let payload = body.slice(header_len, body.len());
-        let plain = Some(Encoded { header: None, body });
+        let plain = Some(Encoded::plain(None, body));
         Self { plain, encodings: 1, ..Self::of(kind, payload) }
     }
 
@@ -248,7 +255,7 @@ impl Publication {
                 Some(encoded) => Some(encoded),
                 None => self.encoded(Encoding::Plain, egress),
             },
-            Encoding::Bytes => Some(Encoded { header: None, body: self.payload.clone() }),
+            Encoding::Bytes => Some(Encoded::plain(None, self.payload.clone())),
             Encoding::Plain => {
                 if self.plain.is_none() {
                     self.plain = encode(self.kind, &self.payload, egress.pool());
@@ -268,7 +275,8 @@ impl Publication {
             let outgoing = Outgoing { kind: self.kind, payload: &self.payload, mask: None };
             let body = egress.deflated(how, outgoing);
             self.encodings += 1;
-            *made = Some((how, body.map(|body| Encoded { header: None, body })));
+            let encoded = |body| Encoded { header: None, body, is_compressed: true };
+            *made = Some((how, body.map(encoded)));
         }
         made.as_ref().and_then(|(_, encoded)| encoded.clone())
     }
@@ -288,9 +296,9 @@ fn encode(kind: MessageKind, payload: &Shared, pool: &dyn BytePool) -> Option<En
     lease[len..].copy_from_slice(&payload[..copied]);
     let front = lease.freeze();
     Some(if copied == payload.len() {
-        Encoded { header: None, body: front }
+        Encoded::plain(None, front)
     } else {
-        Encoded { header: Some(front), body: payload.clone() }
+        Encoded::plain(Some(front), payload.clone())
     })
 }
 

@@ -24,6 +24,7 @@ use super::handshake::Unfinished;
 use super::iproto::{Late, LateQueue};
 use super::mailbox::Letter;
 use super::message::Message;
+use super::orders::{ORDERS_MAX, Order};
 use super::outbox::Egress;
 use super::paths::Paths;
 use super::request::UpgradeToken;
@@ -184,7 +185,7 @@ impl<R: Reactor> Turn<R> {
         self.confirm_flushed();
         self.read_letters();
         self.run_tasks();
-        self.run_orders();
+        self.run_orders(ORDERS_MAX);
         self.run_timers();
         self.run_actions();
         self.run_late();
@@ -370,7 +371,25 @@ impl<R: Reactor> Turn<R> {
         self.late = late;
     }
 
-    pub(super) fn late(&mut self, late: Late) {
+    /// What handles of connections asked for, from any thread: at most so much.
+    fn run_orders(&mut self, most: usize) {
+        for _ in 0..most {
+            match self.orders.orders().pop() {
+                Some(Order::Run(task)) => {
+                    let shard = &mut self.driver.shard;
+                    let ran = catch_unwind(AssertUnwindSafe(|| task(shard)));
+                    self.note_panic(ran.err());
+                }
+                Some(Order::Wake(key)) => self.wake_client(key),
+                Some(Order::Reply { session, to, answer }) => {
+                    self.late(Late::remote(session, to, answer));
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn late(&mut self, late: Late) {
         if let Some(entry) = self.entries.get_mut(late.session) {
             self.driver.late(entry, late);
         }
@@ -409,9 +428,15 @@ impl<R: Reactor> Turn<R> {
         }
         self.drain_until_ms = Some(self.driver.egress.now_ms + timeout_ms);
         self.close_listeners();
+        // What handles were told before they hear of the end.
+        self.run_orders(self.orders.orders().len());
         self.drain_clients();
         for entry in self.entries.iter_mut() {
-            self.driver.close(entry, Closed::Shutdown);
+            // A client that closes does so by itself, after what it has accepted.
+            let is_closing = entry.is_open() && self.driver.shard.dials.is_closing(entry.route);
+            if !is_closing {
+                self.driver.close(entry, Closed::Shutdown);
+            }
         }
     }
 

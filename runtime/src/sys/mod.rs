@@ -1,9 +1,12 @@
-//! The few system calls beside the reactors': listening sockets, signals, limits, randomness.
+//! The few system calls beside the reactors': listening sockets, signals, limits, affinity,
+//! randomness.
 //!
 //! Comes in: what the control thread wants of the system before, while and after the shards run.
 //! Goes out: sockets, signals, and errors that say what to do. Nothing here is on the way of the
 //! data.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod affinity;
 #[cfg(target_os = "linux")]
 pub mod limits;
 #[cfg(target_os = "linux")]

@@ -39,6 +39,7 @@ impl Teller {
 
 impl ClientHandler for Teller {
     fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
+        assert_eq!(session.subprotocol(), opened.subprotocol.as_deref());
         self.tell(Told::Opened(opened.generation, opened.subprotocol.clone()));
         session.send_text("hello");
     }
@@ -229,5 +230,31 @@ fn a_future_on_the_shard_opens_a_connection_there(
     let message = answer.recv_timeout(PATIENCE).expect("it comes back");
     assert_eq!(message.text(), Some("from the shard"));
     wait(async {});
+    server.stop().unwrap();
+}
+
+/// On which CPUs the calling thread may run.
+fn cpus() -> String {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list"));
+    line.expect("the kernel says so").to_owned()
+}
+
+#[test]
+fn what_a_pinned_shard_starts_is_not_pinned() {
+    let reactor = ReactorChoice::Epoll;
+    let all = cpus();
+    let (server, _) = echo(reactor, |config| config.server.pin = true);
+    let (sender, answers) = mpsc::channel();
+    let start = move |_: &mut Shard| {
+        let connector = connector(reactor);
+        sender.send(cpus()).unwrap();
+        connector.handle().run(move |_| sender.send(cpus()).unwrap()).unwrap();
+    };
+    server.handles()[0].run(start).unwrap();
+    let [pinned, started] = [(); 2].map(|()| answers.recv_timeout(PATIENCE).unwrap());
+    // A machine with one CPU has no more to tell.
+    assert!(!pinned.contains(['-', ',']), "{pinned}");
+    assert_eq!(started, all);
     server.stop().unwrap();
 }

@@ -1,12 +1,18 @@
 //! Futures that are dropped in every state, and lose or send nothing by that.
 
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
+
 use hioload::config::ReactorChoice;
-use hioload::ws::Connect;
+use hioload::ws::{Client, Connect, ConnectError, Reconnect};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
 
 use crate::peer::Peer;
-use crate::support::{connector, opening, pair, poll_once, stats, until, wait};
+use crate::support::{
+    PATIENCE, connector, echo, hold, opening, pair, poll_once, stats, until, wait,
+};
 
 #[rstest]
 fn a_send_that_is_dropped_has_sent_all_or_nothing(
@@ -86,6 +92,44 @@ fn an_open_that_is_dropped_gives_up(
         line.expect_end();
     }
     until("the socket is gone", || stats(&connector).connections == 0);
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Client, ConnectError>> + Send>>;
+
+/// Drops a future when it is woken.
+struct Dropper(Mutex<Option<Opening>>, mpsc::Sender<()>);
+
+impl Wake for Dropper {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+        self.1.send(()).unwrap();
+    }
+}
+
+/// Between the turn's look at what handles want, where the client begins, and its first step.
+#[rstest]
+fn an_open_that_is_dropped_in_the_turn_in_which_it_begins_gives_up(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(true, false)] persists: bool,
+) {
+    let (server, url) = echo(reactor, |_| {});
+    let connector = connector(reactor);
+    let (other, line) = pair(&connector);
+    let connect = Connect::to(&url);
+    let rule = Reconnect::default();
+    let release = hold(&connector);
+    let opening = opening(&connector, if persists { connect.reconnect(rule) } else { connect });
+    // The shard takes the first one, and then wakes who waits to send the second: on its thread.
+    wait(other.send(vec![0; 40_000])).unwrap();
+    let mut second = Box::pin(other.send(vec![0; 40_000]));
+    let (sender, woken) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Dropper(Mutex::new(Some(opening)), sender)));
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(release);
+    woken.recv_timeout(PATIENCE).expect("there is room for the second one");
+    until("only the other one is left", || stats(&connector).connections == 1);
+    drop((second, line));
+    server.stop().unwrap();
 }
 
 #[rstest]

@@ -1,13 +1,13 @@
 //! The end of a handle, of its connector, and of what was on its way.
 
-use hioload::config::ReactorChoice;
+use hioload::config::{ReactorChoice, SlowReader};
 use hioload::ws::{Connect, ConnectError, Connector, SendError};
 use hioload::{CloseCode, Closed};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
 
 use crate::peer::Peer;
-use crate::support::{config, connector, opening, pair, poll_once, stats, until, wait};
+use crate::support::{config, connector, hold, opening, pair, poll_once, stats, until, wait};
 
 #[rstest]
 fn what_was_sent_leaves_before_the_close_frame(
@@ -29,6 +29,62 @@ fn what_was_sent_leaves_before_the_close_frame(
     assert_eq!(wait(closing), Closed::ByHandler(CloseCode::new(4000).unwrap()));
     assert!(wait(client.next()).is_none());
     assert_eq!(wait(client.send("more")), Err(SendError::Closed));
+}
+
+/// What is more than the outbox takes at once leaves before the close frame too, whatever is done
+/// with slow readers.
+#[rstest]
+fn a_full_outbox_loses_nothing_at_the_end(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(SlowReader::Pause, SlowReader::Drop, SlowReader::Close)] policy: SlowReader,
+    #[values(true, false)] stops: bool,
+) {
+    let small = config(reactor, |config| {
+        config.websocket.slow_reader = policy;
+        config.websocket.message_bytes_max = 1000;
+        config.websocket.outbox_high_bytes = 1000;
+        config.websocket.outbox_low_bytes = 500;
+        config.websocket.outbox_max_bytes = 2000;
+    });
+    let connector = Connector::start(small).unwrap();
+    let (client, mut line) = pair(&connector);
+    let release = hold(&connector);
+    // Each of them costs six bytes more as a frame.
+    for number in 0..900_u32 {
+        wait(client.send(vec![number as u8])).unwrap();
+    }
+    let code = CloseCode::new(4000).unwrap();
+    let mut closing = Box::pin(client.close(code, ""));
+    assert!(poll_once(closing.as_mut()).is_pending());
+    // A connector that is told to stop meanwhile waits for it.
+    let connector = (!stops).then_some(connector);
+    drop(release);
+    for number in 0..900_u32 {
+        assert_eq!(line.read_frame().payload, [number as u8]);
+    }
+    assert_eq!(line.read_close(), 4000);
+    line.finish(4000);
+    assert_eq!(wait(closing), Closed::ByHandler(code));
+    assert_eq!(client.lost(), 0);
+    drop(connector);
+}
+
+#[rstest]
+fn what_was_sent_leaves_before_the_connector_stops(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(true, false)] is_dropped: bool,
+) {
+    let connector = connector(reactor);
+    let (client, mut line) = pair(&connector);
+    let release = hold(&connector);
+    wait(client.send("last words")).unwrap();
+    let client = (!is_dropped).then_some(client);
+    drop(connector);
+    drop(release);
+    assert_eq!(line.read_frame().payload, b"last words");
+    assert_eq!(line.read_close(), 1001);
+    line.finish(1001);
+    drop(client);
 }
 
 #[rstest]

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use hioload::config::ReactorChoice;
-use hioload::ws::{Broken, Connect, ConnectError, Event, Reconnect};
+use hioload::ws::{Broken, Connect, ConnectError, Connector, Event, Reconnect};
 use hioload::{CloseCode, Closed};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
 
 use crate::peer::Peer;
-use crate::support::{connector, opening, poll_once, wait};
+use crate::support::{config, connector, opening, poll_once, wait};
 
 fn soon() -> Reconnect {
     Reconnect::default().first(Duration::from_millis(1)).max(Duration::from_millis(5))
@@ -91,6 +91,31 @@ fn senders_wait_for_the_next_connection(
     line.write(&response);
     wait(sending).unwrap();
     assert_eq!(line.read_frame().payload, b"for the second one");
+}
+
+#[rstest]
+fn a_message_without_memory_costs_one_connection(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let small = config(reactor, |config| {
+        config.memory.pool_bytes = 4 << 20;
+        config.websocket.message_bytes_max = 1 << 20;
+        config.websocket.outbox_max_bytes = 64 << 20;
+    });
+    let connector = Connector::start(small).unwrap();
+    let peer = Peer::listen();
+    let opening = opening(&connector, Connect::to(peer.url()).reconnect(soon()));
+    let mut line = peer.open();
+    let mut client = wait(opening).unwrap();
+    wait(client.send(vec![0; 32 << 20])).unwrap();
+    assert_eq!(line.read_close(), 1013);
+    line.finish(1013);
+    let mut line = peer.open();
+    let event = wait(client.next_event()).unwrap().unwrap();
+    assert_eq!(event, Event::Reconnected { generation: 2 });
+    assert_eq!(client.lost(), 1);
+    wait(client.send("smaller")).unwrap();
+    assert_eq!(line.read_frame().payload, b"smaller");
 }
 
 #[rstest]

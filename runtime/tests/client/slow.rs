@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hioload::config::ReactorChoice;
+use hioload::config::{ReactorChoice, SlowReader};
 use hioload::ws::{Connector, SendError};
 use hioload_protocol::ws::Opcode;
 use rstest::rstest;
 
 use crate::peer::frame;
-use crate::support::{config, connector, pair, pair_with, poll_once, stats, until, wait};
+use crate::support::{config, connector, hold, pair, pair_with, poll_once, stats, until, wait};
 
 const MESSAGE_BYTES: usize = 1000;
 const MESSAGES: usize = 32_000;
@@ -114,4 +114,28 @@ fn a_message_that_no_outbox_takes_is_refused() {
     assert_eq!(refused, Err(SendError::TooLarge { len: 1001, max: 1000 }));
     wait(client.send(vec![0; 1000])).unwrap();
     assert_eq!(line.read_frame().payload.len(), 1000);
+}
+
+/// Pings go into any outbox; what is sent behind them waits until it is low again.
+#[rstest]
+fn a_ping_costs_no_message(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(SlowReader::Pause, SlowReader::Drop, SlowReader::Close)] policy: SlowReader,
+) {
+    let small = config(reactor, |config| {
+        config.websocket.slow_reader = policy;
+        config.websocket.message_bytes_max = 150;
+        config.websocket.outbox_high_bytes = 100;
+        config.websocket.outbox_low_bytes = 50;
+        config.websocket.outbox_max_bytes = 250;
+    });
+    let connector = Connector::start(small).unwrap();
+    let (client, mut line) = pair(&connector);
+    let release = hold(&connector);
+    client.ping(&[b'p'; 125]);
+    wait(client.send(vec![b'm'; 150])).unwrap();
+    drop(release);
+    assert_eq!(line.read_frame().opcode, Opcode::Ping);
+    assert_eq!(line.read_frame().payload, [b'm'; 150]);
+    assert_eq!(client.lost(), 0);
 }

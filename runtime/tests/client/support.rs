@@ -124,6 +124,19 @@ pub(crate) fn stats(connector: &Connector) -> ShardStats {
     answer.recv_timeout(PATIENCE).expect("the shard lives")
 }
 
+/// Lets the shard of a connector do nothing until the sender is used or dropped.
+pub(crate) fn hold(connector: &Connector) -> mpsc::Sender<()> {
+    let (held, holds) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let hold = move |_: &mut Shard| {
+        held.send(()).unwrap();
+        let _ = released.recv_timeout(PATIENCE);
+    };
+    connector.handle().run(hold).unwrap();
+    holds.recv_timeout(PATIENCE).expect("the shard lives");
+    release
+}
+
 /// Begins to open, and answers with the future that goes on.
 pub(crate) fn opening(
     connector: &Connector,

@@ -9,6 +9,7 @@ use hioload::ws::{ClientHandler, Connect, ConnectError, Opened, Reconnect};
 use hioload::{
     CloseCode, Closed, Handler, Message, MessageKind, Request, Session, SessionId, Shard, Upgrade,
 };
+use rstest::rstest;
 
 /// Echoes; closes with the code that it is sent.
 struct Server;
@@ -192,6 +193,45 @@ fn a_drain_ends_clients_that_wait() {
     assert!(open.borrow().dropped);
     assert_eq!(open.borrow().closed.len(), 1);
     assert_eq!(open.borrow().opened.len(), 1, "it is not opened again");
+}
+
+/// Panics at the first failure, or at the first wait.
+struct Panics {
+    log: Rc<RefCell<Log>>,
+    at_failure: bool,
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        self.log.borrow_mut().dropped = true;
+    }
+}
+
+impl ClientHandler for Panics {
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+
+    fn failed(&mut self, _: &mut Shard, _: &ConnectError) {
+        assert!(!self.at_failure, "it is to panic");
+    }
+
+    fn reconnecting(&mut self, _: &mut Shard, attempt: u32, wait: Duration) {
+        self.log.borrow_mut().waits.push((attempt, wait));
+        panic!("it is to panic");
+    }
+}
+
+#[rstest]
+fn a_panic_in_between_ends_the_client_at_once(#[values(true, false)] at_failure: bool) {
+    let bench = bench("/ws");
+    let log = Rc::new(RefCell::new(Log::default()));
+    let panics = Panics { log: Rc::clone(&log), at_failure };
+    let hours = Duration::from_secs(36_000);
+    let rule = Reconnect::default().first(hours).max(hours);
+    bench.run(|shard| shard.connect(Connect::to("ws://127.0.0.1:81/").reconnect(rule), panics));
+    bench.advance(Duration::from_millis(10));
+    assert!(log.borrow().dropped);
+    assert_eq!(log.borrow().waits.len(), usize::from(!at_failure));
+    assert_eq!(bench.shard_stats().counters.panics, 1);
 }
 
 /// Wants nothing more from the beginning on.

@@ -5,7 +5,9 @@ use std::sync::mpsc;
 
 use hioload::config::CompressionMode::{self, DedicatedWindow, NoContext, Off, SharedWindow};
 use hioload::config::ReactorChoice::{self, Epoll, Uring};
-use hioload::{Compression, Handler, Message, Request, Running, Session, Shard, Upgrade};
+use hioload::{
+    Compression, Handler, Message, Request, Running, ServerBuilder, Session, Shard, Upgrade,
+};
 use hioload_protocol::deflate::{Deflater, Inflater};
 use hioload_protocol::ws::{Env, HeapMemory, Limits, Opcode};
 use rstest::rstest;
@@ -329,6 +331,33 @@ fn a_bomb_costs_no_more_than_the_limit(
     server.stop().unwrap();
 }
 
+/// Answers that compress well are kept in memory of their size, not of that of the message: what
+/// waits for a peer is counted by its bytes.
+#[rstest]
+fn compressed_answers_pin_what_they_count(
+    #[values(Uring, Epoll)] reactor: ReactorChoice,
+    #[values(NoContext, DedicatedWindow)] mode: CompressionMode,
+) {
+    let server = serve(reactor, mode);
+    let mut peer = Peer::open(&server, "/", OFFER);
+    let zeros = vec![0; 1 << 20];
+    let mut bytes = Vec::new();
+    for _ in 0..100 {
+        let payload = peer.compress(&zeros);
+        bytes.extend_from_slice(&compressed_frame(true, Opcode::Binary, &payload));
+    }
+    peer.client.write(&bytes);
+    for _ in 0..100 {
+        let (_, message, compressed) = peer.receive();
+        assert!(compressed && message == zeros);
+    }
+    let pool = ask(&server, |shard| shard.stats().pool);
+    // One message as it is inflated, and one as it is compressed, have twice the room they need.
+    let most = 16 * 65_536 + (8 << 20);
+    assert!(pool.in_use_bytes_max <= most, "{} bytes of the pool", pool.in_use_bytes_max);
+    server.stop().unwrap();
+}
+
 /// Everybody hears what somebody says, but for echoes of what begins with `!`.
 struct Room;
 
@@ -350,6 +379,29 @@ impl Handler for Room {
             shard.publish("room", message);
         }
     }
+}
+
+/// What compression did not make shorter goes out as it is, and windows go on across it.
+#[rstest]
+fn what_is_published_as_it_is_leaves_the_windows_alone(
+    #[values(Uring, Epoll)] reactor: ReactorChoice,
+) {
+    let dedicated = Compression::dedicated_window();
+    let room = |server: ServerBuilder| server.websocket_compressed("/own", dedicated, |_| Room);
+    let server = start(reactor, |_| {}, room);
+    let mut peer = Peer::open(&server, "/own", "permessage-deflate; server_max_window_bits=15");
+    let heard = [b"!".to_vec(), text(500, 1)].concat();
+    let noise: Vec<u8> = (0..3000_u64)
+        .map(|index| (index.wrapping_mul(index).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+        .collect();
+    let lens = [&heard, &noise, &heard].map(|message| {
+        peer.send(Opcode::Binary, message);
+        let Frame { payload, compressed, .. } = peer.client.read_frame();
+        assert_eq!(compressed, *message != noise);
+        payload.len()
+    });
+    assert!(lens[2] < lens[0] / 4, "{lens:?}");
+    server.stop().unwrap();
 }
 
 #[rstest]

@@ -14,7 +14,7 @@ pub fn serve<F>(connection: impl Fn(TcpStream) -> F) -> io::Result<()>
 where
     F: Future<Output = End> + Send + 'static,
 {
-    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::from_std(crate::listen()?)?;
         loop {

@@ -22,7 +22,7 @@ pub(crate) fn about(cores: Cores, network: &str) -> Value {
         "rustc": first_line(Command::new("rustc").arg("--version")),
         "kernel": read_word("/proc/sys/kernel/osrelease"),
         "cpu": cpu_model(),
-        "cpus": env_cpus(),
+        "cpus": read_word("/sys/devices/system/cpu/online"),
         "server_core": cores.servers,
         "load_core": cores.clients,
         "server_governor": governor(cores.servers),
@@ -58,8 +58,4 @@ fn cpu_model() -> String {
     let model = text.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned());
     model.unwrap_or_else(|| "unknown".to_owned())
-}
-
-fn env_cpus() -> usize {
-    std::thread::available_parallelism().map_or(0, usize::from)
 }

@@ -223,21 +223,28 @@ fn ratio_json(pairs: &[f64]) -> Value {
     })
 }
 
-fn brackets(spread: Spread) -> String {
-    format!("{:.2} [{:.2}..{:.2}]", spread.median, spread.min, spread.max)
+fn brackets(Spread { median, min, max }: Spread) -> String {
+    format!("{} [{}..{}]", short(median), short(min), short(max))
 }
 
 /// The mean ratio and where it lies; of one round only the ratio.
 fn interval(pairs: &[f64]) -> String {
     match Interval::of_ratios(pairs) {
-        Some(Interval { mean, low, high }) => format!("{mean:.2} [{low:.2}..{high:.2}]"),
-        None => format!("{:.2}", Spread::of(pairs.iter().copied()).median),
+        Some(Interval { mean, low, high }) => {
+            format!("{} [{}..{}]", short(mean), short(low), short(high))
+        }
+        None => short(Spread::of(pairs.iter().copied()).median),
     }
+}
+
+/// A ratio with two digits that tell something.
+fn short(ratio: f64) -> String {
+    if ratio < 0.1 { format!("{ratio:.3}") } else { format!("{ratio:.2}") }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Measured, Row};
+    use super::{Measured, Row, short};
     use crate::config::Protocol;
     use crate::points::point;
     use crate::sample::Sample;
@@ -282,6 +289,11 @@ mod tests {
         let json = measured.json();
         assert_eq!(json["servers"][1]["figures"]["messages_per_s"]["ratio"]["median"], 2.0);
         assert_eq!(json["servers"][1]["rounds"][2]["messages_per_s"], 100.0);
+    }
+
+    #[test]
+    fn a_small_ratio_keeps_its_digits() {
+        assert_eq!([1.234, 0.1, 0.0123].map(short), ["1.23", "0.10", "0.012"]);
     }
 
     #[test]

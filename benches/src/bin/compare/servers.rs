@@ -9,6 +9,9 @@ use hioload_benches::builds::{self, Checkouts};
 use crate::about;
 use crate::config::{External, Protocol, with_port};
 
+/// How long a shard of ours polls where servers may spin.
+const SPIN_US: u64 = 100;
+
 #[derive(Clone, Debug)]
 enum Kind {
     /// The echo example, or raw echo, on the reactor of this name.
@@ -136,9 +139,10 @@ impl Built {
     /// Whether there is a way to start it so that it never sleeps.
     pub(crate) fn can_spin(&self) -> bool {
         match &self.kind {
+            Kind::Hioload(_) => true,
             Kind::Rust(package) => *package == "glommio",
             Kind::External(external) => external.spin_command.is_some(),
-            Kind::Hioload(_) | Kind::UWebSockets | Kind::Gws | Kind::Ws => false,
+            Kind::UWebSockets | Kind::Gws | Kind::Ws => false,
         }
     }
 
@@ -149,7 +153,10 @@ impl Built {
         match &self.kind {
             Kind::Hioload(reactor) => {
                 let config = self.folder.join("echo.toml");
-                write(&config, &builds::hioload_configuration(core)?)?;
+                write(
+                    &config,
+                    &builds::hioload_configuration(core, if spin { SPIN_US } else { 0 })?,
+                )?;
                 command.arg("--config").arg(config).args(["--reactor", reactor]);
                 command.args(["--addr", &format!("127.0.0.1:{port}")]);
             }

@@ -99,7 +99,7 @@ impl Built {
 
 /// The file under peers/hioload, and what the mode adds to its last section.
 fn configuration(core: usize, mode: Mode) -> Result<String, String> {
-    let text = builds::hioload_configuration(core)?;
+    let text = builds::hioload_configuration(core, 0)?;
     let compression = match mode {
         Mode::NoContext => "no_context",
         Mode::Takeover => "dedicated_window",

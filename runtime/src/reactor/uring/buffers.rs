@@ -7,6 +7,11 @@
 //!
 //! The kernel must never find the ring empty because somebody keeps what he got: see
 //! [`Buffers::deliver`].
+//!
+//! The kernel takes buffers in the order in which they were put into the ring. If all of them were
+//! there, every message would arrive in memory that was used longest ago, and with the usual 4 MiB
+//! that is not in the cache of the core any more. So the ring holds as many as are needed, and the
+//! others wait in a stack, the one used last on top.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -19,6 +24,13 @@ use super::error::UringError;
 use super::ring::Ring;
 use super::{Tier, UringConfig};
 
+/// Bytes that the ring holds at the least.
+const RING_BYTES_MIN: usize = 512 * 1024;
+/// Buffers that it holds at the least.
+const RING_BUFFERS_MIN: usize = 4;
+/// Turns until a ring that holds too many holds half of them.
+const CALM_TURNS: u32 = 4096;
+
 pub(super) struct Buffers {
     /// What the kernel reads: a ring of `buffers.len()` entries.
     entries: NonNull<BufRingEntry>,
@@ -28,6 +40,12 @@ pub(super) struct Buffers {
     buffers: Vec<Buffer>,
     /// Buffers that are not in the ring, as their windows are lent.
     retired: Vec<u16>,
+    /// Buffers that are not in the ring, as enough others are.
+    spare: Vec<u16>,
+    /// How many belong into the ring.
+    wanted: usize,
+    /// Turns in a row that could have done with half of that.
+    calm: u32,
     /// The buffer that was put into the ring last.
     last: u16,
     bytes: usize,
@@ -73,6 +91,9 @@ impl Buffers {
             tail: 0,
             buffers,
             retired: Vec::with_capacity(count),
+            spare: (0..count as u16).rev().collect(),
+            wanted: wanted_min(config.buffer_bytes).min(count),
+            calm: 0,
             last: 0,
             bytes: config.buffer_bytes,
             kept: 0,
@@ -84,9 +105,7 @@ impl Buffers {
         // SAFETY: the entries are zeroed, page aligned, and stay until the reactor has drained
         // and unregistered them: nothing else drops `Buffers` before the ring.
         buffers.tier = unsafe { ring.register_buffers(address, count as u16, config.tier) }?;
-        for id in 0..count {
-            buffers.put(id as u16);
-        }
+        buffers.fill();
         Ok(buffers)
     }
 
@@ -101,6 +120,11 @@ impl Buffers {
 
     /// How many the kernel may fill.
     pub(super) const fn in_ring(&self) -> usize {
+        self.available() - self.spare.len()
+    }
+
+    /// How many it may fill now or later.
+    const fn available(&self) -> usize {
         self.buffers.len() - self.retired.len()
     }
 
@@ -152,7 +176,7 @@ impl Buffers {
     /// is lent all the same: bytes that arrived are never lost.
     pub(super) fn deliver(&mut self, window: Lease) -> Lease {
         let quarter = (self.buffers.len() / 4).max(1);
-        if self.kept < quarter && self.in_ring() > quarter {
+        if self.kept < quarter && self.available() > quarter {
             return window;
         }
         let Some(mut copy) = self.arena.acquire(window.len(), window.len()) else { return window };
@@ -160,7 +184,9 @@ impl Buffers {
         drop(window);
         if let Some(id) = self.retired.pop() {
             // The block of the window, if it was retired, was so last.
-            if !self.try_put(id) {
+            if self.reclaim(id) {
+                self.fill();
+            } else {
                 self.retired.push(id);
             }
         }
@@ -169,15 +195,45 @@ impl Buffers {
 
     /// Gives the kernel what came back since the last time.
     pub(super) fn recycle(&mut self) {
+        self.adapt();
         let mut at = 0;
         while let Some(&id) = self.retired.get(at) {
-            if self.try_put(id) {
+            if self.reclaim(id) {
                 self.retired.swap_remove(at);
             } else {
                 at += 1;
             }
         }
         self.kept = self.retired.len();
+        self.fill();
+    }
+
+    /// Judges by what the last turn left in the ring how many belong there: more at once, as an
+    /// empty ring is expensive, and fewer only after a long time.
+    fn adapt(&mut self) {
+        let used = self.wanted.saturating_sub(self.in_ring());
+        if used > self.wanted / 2 {
+            self.wanted = (self.wanted * 2).min(self.buffers.len());
+            self.calm = 0;
+        } else if used > self.wanted / 4 {
+            self.calm = 0;
+        } else {
+            self.calm += 1;
+            if self.calm == CALM_TURNS {
+                self.calm = 0;
+                let least = wanted_min(self.bytes).min(self.buffers.len());
+                self.wanted = (self.wanted / 2).max(least);
+            }
+        }
+    }
+
+    /// Puts as many into the ring as belong there.
+    fn fill(&mut self) {
+        while self.in_ring() < self.wanted
+            && let Some(id) = self.spare.pop()
+        {
+            self.put(id);
+        }
     }
 
     /// Lets the memory live for ever, as the kernel may still write to it.
@@ -186,12 +242,13 @@ impl Buffers {
         std::mem::forget(std::mem::take(&mut self.buffers));
     }
 
-    fn try_put(&mut self, id: u16) -> bool {
+    /// Whether all windows of a buffer are gone: then it is spare.
+    fn reclaim(&mut self, id: u16) -> bool {
         let buffer = &mut self.buffers[usize::from(id)];
         let whole = buffer.rest.reclaim();
         if whole {
             buffer.retired = false;
-            self.put(id);
+            self.spare.push(id);
         }
         whole
     }
@@ -231,6 +288,12 @@ impl Drop for Buffers {
         // the reactor has unregistered it.
         unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) };
     }
+}
+
+/// How many buffers are in the ring at the least: they fit into the second-level cache of most cores.
+const fn wanted_min(buffer_bytes: usize) -> usize {
+    let count = RING_BYTES_MIN / buffer_bytes;
+    if count < RING_BUFFERS_MIN { RING_BUFFERS_MIN } else { count }
 }
 
 fn page_bytes() -> usize {

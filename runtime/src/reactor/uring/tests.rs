@@ -269,6 +269,52 @@ fn who_keeps_everything_is_given_copies_and_nobody_starves(
 }
 
 #[rstest]
+fn few_buffers_go_round_until_more_are_needed(
+    #[values(Tier::Base, Tier::Bundles, Tier::Incremental)] tier: Tier,
+) {
+    const BYTES: usize = 64 << 10;
+    let arena = arena();
+    let mut uring = uring!(tier, &arena, 64, BYTES);
+    let (mut client, server) = pair();
+    let socket = uring.adopt(server.into(), Token(1)).unwrap();
+    uring.receive(socket, Receive::Pool);
+    let mut blocks = std::collections::HashSet::new();
+    for _ in 0..200 {
+        client.write_all(&[7; 16 << 10]).unwrap();
+        let all = collect(&mut uring, |all| received(all).len() == 16 << 10);
+        for completion in &all {
+            let Event::Received(lease) = &completion.event else { continue };
+            blocks.insert(lease.as_ptr() as usize / BYTES);
+        }
+    }
+    // A buffer need not begin at a multiple of its size, and then lies in two such blocks.
+    assert!(blocks.len() <= 2 * 8 + 2, "{} blocks of 64 buffers were touched", blocks.len());
+    uring.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+    assert_eq!(uring.buffers.in_ring(), 8, "512 KiB");
+
+    let mut clients: Vec<_> = (0..60).map(|_| pair()).collect();
+    for ((client, server), token) in clients.iter_mut().zip(2..) {
+        let socket = uring.adopt(server.try_clone().unwrap().into(), Token(token)).unwrap();
+        uring.receive(socket, Receive::Pool);
+        client.write_all(&[7; BYTES]).unwrap();
+    }
+    drop(collect(&mut uring, |all| received(all).len() == 60 * BYTES));
+    uring.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+    let most = uring.buffers.in_ring();
+    assert!(most > 8, "more are needed than {most}");
+    // After a long calm those that are too many leave the ring, as the kernel takes them out of it.
+    for _ in 0..5 * 4096 {
+        uring.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+    }
+    for _ in 0..4 * 64 {
+        client.write_all(&[7; 16 << 10]).unwrap();
+        drop(collect(&mut uring, |all| received(all).len() == 16 << 10));
+    }
+    uring.wait(Some(Duration::ZERO), &mut Vec::new()).unwrap();
+    assert_eq!(uring.buffers.in_ring(), 8, "as at the beginning");
+}
+
+#[rstest]
 fn a_ring_that_ran_dry_goes_on_when_a_buffer_comes_back(
     #[values(Tier::Base, Tier::Bundles, Tier::Incremental)] tier: Tier,
 ) {
