@@ -43,7 +43,8 @@ impl Link<'_> {
     ) -> Result<Header, CallError> {
         let settings = std::rc::Rc::clone(&self.egress.settings);
         let timeout = timeout.unwrap_or(Duration::from_millis(settings.request_timeout_ms));
-        let deadline_ms = tick_after(self.egress.now, timeout);
+        // Not in this turn: a handler that calls again without time must not keep others from theirs.
+        let deadline_ms = tick_after(self.egress.now, timeout).max(self.egress.now_ms + 1);
         let len = payload.bytes().len();
         if self.iproto().is_none_or(|iproto| iproto.connection.is_stopped()) {
             return Err(CallError::Stopped);
