@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hioload::config::Config;
+use hioload::iproto::pack::unpack_front;
+use hioload::iproto::{Header, SHUTDOWN, append_packet};
 use rstest::rstest;
 
 /// Longer than anything here takes, also on a busy machine: a test that reaches it has failed.
@@ -182,6 +184,65 @@ fn chat_has_rooms() {
     assert_eq!(chat.wait().code(), Some(0));
 }
 
+/// Sends a packet of iproto.
+fn ask(stream: &mut TcpStream, msg: u32, sync: u32, body: &[u8]) {
+    let mut packet = Vec::new();
+    append_packet(&mut packet, msg, sync, body).expect("it is short");
+    stream.write_all(&packet).expect("the example reads");
+}
+
+/// Asks and reads the answer.
+fn call(stream: &mut TcpStream, msg: u32, sync: u32, body: &[u8]) -> Vec<u8> {
+    ask(stream, msg, sync, body);
+    let header = Header::decode(&read(stream));
+    assert_eq!((header.msg, header.sync), (msg, sync));
+    let mut body = vec![0; header.len as usize];
+    stream.read_exact(&mut body).expect("the example answers");
+    body
+}
+
+#[rstest]
+fn iproto_echo_echoes(#[values("uring", "epoll")] reactor: &str) {
+    let (mut running, address) = Running::server("iproto_echo", &["--reactor", reactor]);
+    let mut stream = connect(address);
+    for (sync, len) in (1..).zip([0, 5, 3000]) {
+        assert_eq!(call(&mut stream, 42, sync, &vec![7; len]), vec![7; len]);
+    }
+    running.signal("TERM");
+    // It asks for a shutdown, and gets one.
+    assert_eq!(Header::decode(&read(&mut stream)), Header { msg: SHUTDOWN, len: 0, sync: 0 });
+    ask(&mut stream, SHUTDOWN, 0, b"");
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
+fn iproto_mux_keeps_values() {
+    let (_running, address) = Running::server("iproto_mux", &[]);
+    let mut stream = connect(address);
+    let code = |body: &[u8]| unpack_front::<u32>(body).expect("it begins with a code").0;
+    assert_eq!(code(&call(&mut stream, 1, 1, &[7, 0, 0, 0])), 1);
+    let body = [&7_u32.to_le_bytes()[..], &3_u32.to_le_bytes(), b"abc"].concat();
+    assert_eq!(code(&call(&mut stream, 2, 2, &body)), 0);
+    let found = call(&mut stream, 1, 3, &[7, 0, 0, 0]);
+    assert_eq!(found, [&[0; 4][..], &3_u32.to_le_bytes(), b"abc"].concat());
+    ask(&mut stream, 3, 0, &[7, 0, 0, 0]);
+    assert_eq!(code(&call(&mut stream, 1, 4, &[7, 0, 0, 0])), 1);
+    assert_eq!(code(&call(&mut stream, 1, 5, b"?")), 2);
+    assert_eq!(code(&call(&mut stream, 99, 6, b"")), 3);
+}
+
+#[test]
+fn iproto_packing_prints_bytes() {
+    let Output { status, stdout, .. } = output("iproto_packing", &[]);
+    assert!(status.success());
+    let stdout = text(&stdout);
+    for line in
+        ["u32 258          02010000", "u32 258, BER     8202", "100000 as u16    the packed"]
+    {
+        assert!(stdout.contains(line), "no {line:?} in:\n{stdout}");
+    }
+}
+
 #[test]
 fn echo_tells_that_it_is_healthy() {
     let (_echo, address) = Running::echo(&[]);
@@ -242,7 +303,16 @@ fn check_prints_the_configuration_and_the_bill() {
 
 #[rstest]
 fn flags_are_explained(
-    #[values("echo", "chat", "reactor_echo", "client", "autobahn_client")] name: &str,
+    #[values(
+        "echo",
+        "chat",
+        "reactor_echo",
+        "client",
+        "autobahn_client",
+        "iproto_echo",
+        "iproto_mux"
+    )]
+    name: &str,
 ) {
     let help = output(name, &["--help"]);
     assert_eq!(help.status.code(), Some(0));

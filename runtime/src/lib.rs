@@ -1,5 +1,5 @@
-//! A thread-per-core, shared-nothing network runtime for WebSocket, plain HTTP answers and raw
-//! TCP: one pinned shard per CPU, each with its own io_uring ring (or epoll where io_uring is
+//! A thread-per-core, shared-nothing network runtime for WebSocket, iproto, plain HTTP answers and
+//! raw TCP: one pinned shard per CPU, each with its own io_uring ring (or epoll where io_uring is
 //! refused), buffers, timers and sessions. Nothing is shared, so nothing is locked.
 //!
 //! ```no_run
@@ -29,10 +29,11 @@
 //! ```
 //!
 //! Where to look: [`Server`] and [`Handler`] to write a server, [`ws`] to connect to other
-//! servers, [`config`] for what can be set, [`reactor`] for the seam to the machine, [`testkit`] to
+//! servers, [`iproto`] to serve requests of that protocol, [`config`] for what can be set, [`reactor`] for the seam to the machine, [`testkit`] to
 //! test a handler without a socket.
 
 pub mod config;
+pub mod iproto;
 pub mod place;
 pub mod reactor;
 pub mod server;

@@ -122,7 +122,7 @@ fn what_is_printed_of_the_defaults_reads_as_the_defaults_and_says_what_each_key_
 #[case::strange_section(
     "[zzz]",
     "echo.toml:1: unknown section `zzz`: the sections are server, limits, memory, uring, \
-     websocket, shutdown"
+     websocket, iproto, shutdown"
 )]
 #[case::no_table(
     "server = 5",

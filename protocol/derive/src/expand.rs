@@ -8,8 +8,14 @@ use syn::{
     Member, Path, Result, Type, parse_quote,
 };
 
-pub(crate) fn pack(input: &DeriveInput) -> Result<TokenStream> {
-    let form = Form::of(input, "Pack")?;
+/// The module that derived code names unless an attribute names another one.
+pub(crate) enum Home {
+    Protocol,
+    Runtime,
+}
+
+pub(crate) fn pack(input: &DeriveInput, home: &Home) -> Result<TokenStream> {
+    let form = Form::of(input, "Pack", home)?;
     let (name, iproto) = (&input.ident, &form.iproto);
     let generics = bounded(&input.generics, &parse_quote!(#iproto::Pack));
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
@@ -33,8 +39,8 @@ pub(crate) fn pack(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
-pub(crate) fn unpack(input: &DeriveInput) -> Result<TokenStream> {
-    let form = Form::of(input, "Unpack")?;
+pub(crate) fn unpack(input: &DeriveInput, home: &Home) -> Result<TokenStream> {
+    let form = Form::of(input, "Unpack", home)?;
     let (name, iproto) = (&input.ident, &form.iproto);
     let bytes: Lifetime = parse_quote!('__bytes);
     let trait_path: Path = parse_quote!(#iproto::Unpack<#bytes>);
@@ -87,13 +93,13 @@ struct Field<'a> {
 }
 
 impl<'a> Form<'a> {
-    fn of(input: &'a DeriveInput, derived: &str) -> Result<Self> {
+    fn of(input: &'a DeriveInput, derived: &str, home: &Home) -> Result<Self> {
         let fields = match &input.data {
             Data::Struct(data) => &data.fields,
             Data::Enum(data) => return Err(no_form(data.enum_token.span(), derived, "an enum")),
             Data::Union(data) => return Err(no_form(data.union_token.span(), derived, "a union")),
         };
-        let mut form = Self { iproto: module(&input.attrs)?, fields: Vec::new() };
+        let mut form = Self { iproto: module(&input.attrs, home)?, fields: Vec::new() };
         for (member, field) in fields.members().zip(fields) {
             form.fields.push(Field { member, ty: &field.ty, ber: is_ber(&field.attrs)? });
         }
@@ -114,8 +120,8 @@ fn no_form(span: Span, derived: &str, what: &str) -> Error {
     Error::new(span, message)
 }
 
-/// The path that the attributes of a struct give to the module, or its own.
-fn module(attrs: &[Attribute]) -> Result<Path> {
+/// The path that the attributes of a struct give to the module, or that of its home.
+fn module(attrs: &[Attribute], home: &Home) -> Result<Path> {
     let mut path = None;
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("iproto")) {
         attr.parse_nested_meta(|meta| {
@@ -130,7 +136,10 @@ fn module(attrs: &[Attribute]) -> Result<Path> {
             Ok(())
         })?;
     }
-    Ok(path.unwrap_or_else(|| parse_quote!(::hioload_protocol::iproto)))
+    Ok(path.unwrap_or_else(|| match home {
+        Home::Protocol => parse_quote!(::hioload_protocol::iproto),
+        Home::Runtime => parse_quote!(::hioload::iproto),
+    }))
 }
 
 /// Whether the attributes of a field mark it.
@@ -179,7 +188,7 @@ mod tests {
     #[case("#[iproto(crate = 1)] struct S;", "expected string literal")]
     fn what_has_no_form_is_said(#[case] code: &str, #[case] expected: &str) {
         let input = syn::parse_str(code).expect("it is Rust");
-        for expanded in [pack(&input), unpack(&input)] {
+        for expanded in [pack(&input, &Home::Protocol), unpack(&input, &Home::Protocol)] {
             let message = expanded.expect_err("it has no form").to_string();
             assert!(message.contains(expected), "{message}");
         }

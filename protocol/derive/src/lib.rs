@@ -21,6 +21,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Users of `hioload` have both in `hioload::iproto`, where derived code names that module instead.
 //! `#[iproto(crate = "path")]` on the struct names another path to the module `iproto`, for a crate
 //! that re-exports it.
 //!
@@ -40,6 +41,7 @@
 
 mod expand;
 
+use expand::Home;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
@@ -47,12 +49,26 @@ use syn::{DeriveInput, parse_macro_input};
 #[proc_macro_derive(Pack, attributes(iproto))]
 pub fn derive_pack(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    expand::pack(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+    expand::pack(&input, &Home::Protocol).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 /// Implements `Unpack` for a struct; see [the crate](crate).
 #[proc_macro_derive(Unpack, attributes(iproto))]
 pub fn derive_unpack(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    expand::unpack(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+    expand::unpack(&input, &Home::Protocol).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+/// As [`derive_pack`], for `hioload::iproto`.
+#[proc_macro_derive(RuntimePack, attributes(iproto))]
+pub fn derive_runtime_pack(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand::pack(&input, &Home::Runtime).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+/// As [`derive_unpack`], for `hioload::iproto`.
+#[proc_macro_derive(RuntimeUnpack, attributes(iproto))]
+pub fn derive_runtime_unpack(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand::unpack(&input, &Home::Runtime).unwrap_or_else(|error| error.to_compile_error()).into()
 }

@@ -361,6 +361,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, T> Connection<B, T> {
         self.requests
     }
 
+    /// Whether a packet has begun to arrive and is not complete.
+    #[must_use]
+    pub const fn is_mid_packet(&self) -> bool {
+        self.reader.is_mid_packet()
+    }
+
     /// Whether a ping of ours was not answered yet.
     #[must_use]
     pub const fn awaits_ping(&self) -> bool {

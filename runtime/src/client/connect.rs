@@ -151,8 +151,8 @@ impl Connect {
             self;
         let target = target?;
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
-        let plan =
-            Plan { target, headers, subprotocols, origin, timeout_ms, reconnect, compression };
+        let upgrade = Some(Asked { headers, subprotocols, origin, compression });
+        let plan = Plan { target, timeout_ms, reconnect, upgrade };
         plan.write_request(&encode_key([0; 16]), &mut Vec::new())?;
         Ok(plan)
     }
@@ -162,12 +162,19 @@ impl Connect {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
+    pub(crate) timeout_ms: u64,
+    pub(crate) reconnect: Option<Reconnect>,
+    /// `None`: iproto, which is spoken from the first byte on.
+    pub(crate) upgrade: Option<Asked>,
+}
+
+/// What the request of a WebSocket asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
     headers: Vec<(String, String)>,
     subprotocols: Vec<String>,
     origin: Option<String>,
-    pub(crate) timeout_ms: u64,
-    pub(crate) reconnect: Option<Reconnect>,
-    pub(crate) compression: Compression,
+    compression: Compression,
 }
 
 impl Plan {
@@ -186,15 +193,23 @@ impl Plan {
         Ok(self.with_handshake(key, |handshake| handshake.check_response(head, limits))?)
     }
 
+    /// The compression that was offered.
+    pub(crate) fn compression(&self) -> Compression {
+        self.upgrade.as_ref().map_or_else(Compression::off, |asked| asked.compression)
+    }
+
     /// What is asked for, and what an answer is checked against.
     fn with_handshake<T>(&self, key: &str, run: impl FnOnce(&Handshake<'_>) -> T) -> T {
-        let subprotocols: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
+        let Some(asked) = &self.upgrade else {
+            unreachable!("only a WebSocket begins with a request")
+        };
+        let subprotocols: Vec<&str> = asked.subprotocols.iter().map(String::as_str).collect();
         let headers: Vec<(&str, &str)> =
-            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         run(&Handshake {
-            origin: self.origin.as_deref(),
+            origin: asked.origin.as_deref(),
             subprotocols: &subprotocols,
-            deflate: self.compression.offer(),
+            deflate: asked.compression.offer(),
             headers: &headers,
             ..Handshake::new(&self.target.authority, &self.target.path, key)
         })

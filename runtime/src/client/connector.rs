@@ -18,7 +18,7 @@ use crate::shard::{Letter, Order, ShardHandle};
 ///
 /// [`Connect::open`] needs none of it: this is for other limits than the defaults, or for more than
 /// one thread. Of the configuration `server.reactor`, `server.uring_tier`, `server.spin_us`, `limits`,
-/// `memory`, `uring`, `websocket` and `shutdown` count. Dropping it closes its connections with 1001
+/// `memory`, `uring`, `websocket`, `iproto` and `shutdown` count. Dropping it closes its connections with 1001
 /// and lets the thread end by itself; [`stop`](Self::stop) waits for that.
 ///
 /// # Examples
@@ -107,7 +107,7 @@ impl Drop for Connector {
 /// The background shard of the process, once somebody needed it.
 static BACKGROUND: Mutex<Option<ShardHandle>> = Mutex::new(None);
 
-fn background() -> Result<ShardHandle, ConnectError> {
+pub(crate) fn background() -> Result<ShardHandle, ConnectError> {
     let mut shard = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(shard) = shard.as_ref().filter(|shard| !shard.has_ended()) {
         return Ok(shard.clone());

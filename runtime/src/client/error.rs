@@ -23,6 +23,14 @@ pub enum ConnectError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The address of an iproto server is wrong.
+    #[error("the address `{address}` {problem}")]
+    Address {
+        /// As it was given.
+        address: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The URL asks for TLS.
     #[error("the URL `{url}` asks for TLS, which is not built in yet: use ws://")]
     TlsMissing {
@@ -104,8 +112,8 @@ impl ConnectError {
             Self::Status(status) => matches!(status, 408 | 429 | 500..=599),
             Self::Resolve { .. } | Self::Io { .. } | Self::Timeout { .. } => true,
             Self::Dropped { .. } | Self::Full { .. } => true,
-            Self::Url { .. } | Self::TlsMissing { .. } | Self::Request { .. } => false,
-            Self::Response(_) | Self::Stopped | Self::Start { .. } => false,
+            Self::Url { .. } | Self::Address { .. } | Self::TlsMissing { .. } => false,
+            Self::Request { .. } | Self::Response(_) | Self::Stopped | Self::Start { .. } => false,
         }
     }
 

@@ -50,7 +50,8 @@ pub use payload::Payload;
 pub use reconnect::Reconnect;
 
 pub(crate) use connect::Plan;
-pub(crate) use connector::open_on;
+pub(crate) use connector::{background, open_on};
+pub(crate) use pipe::{Stage, Waiters, Wakes};
 pub(crate) use reconnect::{STABLE_MS, is_worth_another};
 pub(crate) use resolve::{Wanted, look_up};
-pub(crate) use url::{Host, Transport};
+pub(crate) use url::{Host, Target, Transport};

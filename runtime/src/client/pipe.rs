@@ -24,9 +24,10 @@ use crate::shard::{Closed, Order, ShardHandle};
 const MESSAGE_COST: usize = size_of::<Payload>();
 
 /// Where the connection is, as the handle sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
     /// Not open, but it may be again.
+    #[default]
     Down,
     Open,
     Ended,
@@ -34,13 +35,13 @@ pub(super) enum Stage {
 
 /// Futures that wait for the same thing, by a number that each one keeps.
 #[derive(Default)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     wakers: Vec<(u64, Waker)>,
     last: u64,
 }
 
 impl Waiters {
-    fn wait(&mut self, id: &mut Option<u64>, cx: &Context<'_>) {
+    pub(crate) fn wait(&mut self, id: &mut Option<u64>, cx: &Context<'_>) {
         if let Some((_, waker)) = self.wakers.iter_mut().find(|(known, _)| Some(*known) == *id) {
             waker.clone_from(cx.waker());
             return;
@@ -57,18 +58,18 @@ impl Waiters {
 
 /// Wakers that were taken out, to be called once the lock is free.
 #[derive(Default)]
-pub(super) struct Wakes(Vec<Waker>);
+pub(crate) struct Wakes(Vec<Waker>);
 
 impl Wakes {
-    pub(super) fn add_all(&mut self, waiters: &mut Waiters) {
+    pub(crate) fn add_all(&mut self, waiters: &mut Waiters) {
         self.0.extend(waiters.wakers.drain(..).map(|(_, waker)| waker));
     }
 
-    pub(super) fn add(&mut self, waiter: &mut Option<Waker>) {
+    pub(crate) fn add(&mut self, waiter: &mut Option<Waker>) {
         self.0.extend(waiter.take());
     }
 
-    pub(super) fn call(self) {
+    pub(crate) fn call(self) {
         self.0.into_iter().for_each(Waker::wake);
     }
 }

@@ -31,6 +31,16 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// `host:port`, without a scheme.
+    pub(crate) fn parse_address(address: &str) -> Result<Self, ConnectError> {
+        let wrong = |problem| ConnectError::Address { address: address.to_owned(), problem };
+        let (name, port) = split_port(address).map_err(wrong)?;
+        let host = host(name).map_err(wrong)?;
+        let port = port.ok_or_else(|| wrong("has no port: write HOST:PORT"))?;
+        let (authority, path) = (address.to_owned(), String::new());
+        Ok(Self { transport: Transport::Tcp, host, port, authority, path })
+    }
+
     pub(super) fn parse(url: &str) -> Result<Self, ConnectError> {
         let wrong = |problem| ConnectError::Url { url: url.to_owned(), problem };
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) {

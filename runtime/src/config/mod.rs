@@ -32,7 +32,8 @@ pub use cpu_list::CpuList;
 pub(crate) use cpu_list::{format_list, parse_list};
 pub use error::{ConfigError, EXIT_CONFIG, Place};
 pub use sections::{
-    Config, LimitsConfig, MemoryConfig, RingConfig, ServerConfig, ShutdownConfig, WebSocketConfig,
+    Config, IprotoConfig, LimitsConfig, MemoryConfig, RingConfig, ServerConfig, ShutdownConfig,
+    WebSocketConfig,
 };
 
 /// The most bytes of a configuration file that are read: far more than all keys need, and a bound

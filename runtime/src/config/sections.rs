@@ -173,6 +173,33 @@ sections! {
         /// Time that the peer has to answer a close frame, in milliseconds.
         close_timeout_ms: u64 [1..=DAY_MS] = 2000;
     }
+    /// `[iproto]`: what a connection that speaks iproto may cost, and when it ends. Its outbox and
+    /// the policy for slow readers are those of `[websocket]`.
+    iproto: IprotoConfig {
+        /// Most bytes of a body; beyond: the connection ends at its header. 100000000 elsewhere; as
+        /// much as an outbox takes beside what waits in it.
+        body_bytes_max: usize [0..=GIB] = 16_777_216;
+        /// Time that a packet may take from its first byte to its last, in milliseconds; 0: any.
+        packet_age_ms_max: u64 [0..=DAY_MS] = 30_000;
+        /// Most calls of ours that wait on one connection. Each takes about 200 bytes.
+        calls_max: u32 [1..=16 * MIB] = 65_536;
+        /// Most requests of a peer that are not answered yet; beyond: the connection ends.
+        requests_max: u32 [1..=16 * MIB] = 65_536;
+        /// How many calls without a response are remembered, so that a late one is known as such.
+        late_max: u32 [0..=MIB] = 4096;
+        /// How long they are remembered, in milliseconds; 0: any time.
+        late_ms: u64 [0..=DAY_MS] = 300_000;
+        /// Time between two pings, in milliseconds; a peer that sends nothing for twice as long
+        /// after one is given up. 0: none.
+        ping_interval_ms: u64 [0..=DAY_MS] = 60_000;
+        /// Silence after which a connection ends, in milliseconds; 0: never, pings notice a peer
+        /// that is gone.
+        idle_timeout_ms: u64 [0..=DAY_MS] = 0;
+        /// Time that a shutdown may take, in milliseconds; 0: any.
+        shutdown_timeout_ms: u64 [0..=DAY_MS] = 5000;
+        /// Time that a call waits for its response unless it says otherwise, in milliseconds.
+        request_timeout_ms: u64 [1..=DAY_MS] = 5000;
+    }
     /// `[shutdown]`: how the server ends.
     shutdown: ShutdownConfig {
         /// Time for every session to close after SIGINT or SIGTERM, in milliseconds.

@@ -104,6 +104,21 @@ impl MemoryBill {
         Self { shards: shards as u64, items }
     }
 
+    /// The same with what each connection takes that speaks iproto, if there may be such, beside
+    /// its own calls.
+    pub(crate) fn with_iproto(mut self, config: &Config, bytes: Option<usize>) -> Self {
+        if let Some(each) = bytes {
+            let (sessions, each) = (config.limits.connections_max as u64, each as u64);
+            self.items.push(BillItem {
+                what: "iproto",
+                shard_bytes: sessions.saturating_mul(each),
+                in_pool: false,
+                remark: format!("{sessions} x {}, and 200 B a call of ours", Bytes(each)),
+            });
+        }
+        self
+    }
+
     /// Its lines.
     #[must_use]
     pub fn items(&self) -> &[BillItem] {

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use hioload_protocol::http::Response;
 
 use super::error::StartError;
-use super::launch::{self, Plan, Running};
+use super::launch::{self, Plan, RawListeners, Running};
 use super::report::Report;
 use crate::config::{Compression, Config, ConfigError, ListenAddress, ReactorChoice};
-use crate::shard::{Handler, PlainHandler, RawHandler, Request, Route, Shard};
-use crate::shard::{raw_route, websocket_route};
+use crate::shard::{Handler, IprotoHandler, PlainHandler, RawHandler, Request, Route, Shard};
+use crate::shard::{iproto_route, raw_route, websocket_route};
 use crate::sys::signals::Signals;
 
 /// Makes the route of one shard, on its thread.
 pub(super) type RouteFactory = Arc<dyn Fn(&mut Shard, usize) -> Box<dyn Route> + Send + Sync>;
 
-/// A server for WebSocket, plain HTTP answers and raw TCP on every CPU it may use.
+/// A server for WebSocket, iproto, plain HTTP answers and raw TCP on every CPU it may use.
 ///
 /// # Examples
 /// ```no_run
@@ -62,7 +62,10 @@ pub struct ServerBuilder {
     /// Of each WebSocket route; `None`: as the configuration says.
     compressions: Vec<Option<Compression>>,
     plain: Vec<(String, PlainHandler)>,
+    /// Listeners that speak no HTTP: raw streams and iproto.
     raw: Vec<(ListenAddress, RouteFactory)>,
+    /// Whether one of them speaks iproto.
+    has_iproto: bool,
 }
 
 impl ServerBuilder {
@@ -87,7 +90,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on this address alone: `127.0.0.1:9001`, `[::]:9001`, `:9001` (every interface) or
+    /// Serves WebSocket and HTTP on this address alone: `127.0.0.1:9001`, `[::]:9001`, `:9001` (every interface) or
     /// `unix:/run/echo.sock`. It stands for `server.listen` of the configuration.
     pub fn listen(mut self, address: &str) -> Self {
         match address.parse() {
@@ -168,13 +171,32 @@ impl ServerBuilder {
         H: RawHandler,
         F: Fn(&mut Shard) -> H + Send + Sync + 'static,
     {
-        let factory: RouteFactory =
-            Arc::new(move |shard, sessions_max| raw_route(factory(shard), sessions_max));
+        self.add_raw(address, move |shard, sessions_max| raw_route(factory(shard), sessions_max));
+        self
+    }
+
+    /// Serves iproto at an address of its own (written as for [`listen`](Self::listen)). See
+    /// [`iproto`](crate::iproto).
+    pub fn iproto<H, F>(mut self, address: &str, factory: F) -> Self
+    where
+        H: IprotoHandler,
+        F: Fn(&mut Shard) -> H + Send + Sync + 'static,
+    {
+        self.has_iproto = true;
+        self.add_raw(address, move |shard, sessions_max| {
+            iproto_route(factory(shard), sessions_max)
+        });
+        self
+    }
+
+    fn add_raw<F>(&mut self, address: &str, factory: F)
+    where
+        F: Fn(&mut Shard, usize) -> Box<dyn Route> + Send + Sync + 'static,
+    {
         match address.parse() {
-            Ok(address) => self.raw.push((address, factory)),
+            Ok(address) => self.raw.push((address, Arc::new(factory))),
             Err(error) => self.fail(error),
         }
-        self
     }
 
     /// Checks the configuration and plans the placement, without opening anything.
@@ -238,10 +260,11 @@ impl ServerBuilder {
         if let Some(error) = self.error {
             return Err(error.into());
         }
-        let Self { config, websockets, compressions, plain, raw, .. } = self;
+        let Self { config, websockets, compressions, plain, raw, has_iproto, .. } = self;
         let usual = Compression::from(&config.websocket);
         let compressions = compressions.into_iter().map(|own| own.unwrap_or(usual)).collect();
-        Plan::new(config, websockets, compressions, plain, raw)
+        let listeners = RawListeners { all: raw, has_iproto };
+        Plan::new(config, websockets, compressions, plain, listeners)
     }
 
     fn fail(&mut self, error: ConfigError) {

@@ -16,8 +16,8 @@ use super::report::{Report, ShardReport};
 use crate::config::{Compression, Config, ConfigError, ListenAddress};
 use crate::place::{self, MemoryBill, Placement, ShardPlace, Topology};
 use crate::reactor::{Listener, Reactor, Waker};
+use crate::shard::{Iproto, SESSION_BYTES, ShardHandle};
 use crate::shard::{Letter, MAILBOX_LETTERS, Parts, Paths, PlainHandler, Settings, Turn};
-use crate::shard::{SESSION_BYTES, ShardHandle};
 use crate::sys::listen::{self, Bound};
 use crate::sys::signals::{Signals, Stopper};
 use crate::sys::{affinity, entropy, limits};
@@ -33,7 +33,14 @@ pub(super) struct Plan {
     /// Of each WebSocket route.
     compressions: Vec<Compression>,
     plain: Vec<(String, PlainHandler)>,
-    raw: Vec<(ListenAddress, RouteFactory)>,
+    raw: RawListeners,
+}
+
+/// The listeners that speak no HTTP: raw streams and iproto.
+pub(super) struct RawListeners {
+    pub(super) all: Vec<(ListenAddress, RouteFactory)>,
+    /// Whether one of them speaks iproto.
+    pub(super) has_iproto: bool,
 }
 
 impl Plan {
@@ -42,12 +49,19 @@ impl Plan {
         websockets: Vec<(String, RouteFactory)>,
         compressions: Vec<Compression>,
         plain: Vec<(String, PlainHandler)>,
-        raw: Vec<(ListenAddress, RouteFactory)>,
+        raw: RawListeners,
     ) -> Result<Self, StartError> {
         config.check()?;
         check_routes(&websockets, &plain)?;
         let placement = Placement::plan(&config, &Topology::detect())?;
         Ok(Self { config, placement, websockets, compressions, plain, raw })
+    }
+
+    /// Where WebSocket and HTTP are served: nowhere, if there is nothing to serve. Raw streams and
+    /// iproto have addresses of their own.
+    fn http(&self) -> &[ListenAddress] {
+        let none = self.websockets.is_empty() && self.plain.is_empty();
+        if none && !self.raw.all.is_empty() { &[] } else { &self.config.server.listen }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -58,11 +72,14 @@ impl Plan {
 
     pub(super) fn report(&self) -> Report {
         let shards = self.placement.shards();
+        let bill = MemoryBill::of(&self.config, &self.compressions, shards.len(), SESSION_BYTES);
+        let iproto = self.raw.has_iproto.then_some(Iproto::BYTES);
         Report {
             config: self.config.clone(),
             shards: shards.iter().map(ShardReport::planned).collect(),
-            addresses: self.config.server.listen.clone(),
-            bill: MemoryBill::of(&self.config, &self.compressions, shards.len(), SESSION_BYTES),
+            addresses: self.http().to_vec(),
+            bill: bill.with_iproto(&self.config, iproto),
+            raw_addresses: self.raw.all.iter().map(|(address, _)| address.clone()).collect(),
             notes: self.notes(),
         }
     }
@@ -105,6 +122,13 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.report.addresses
+    }
+
+    /// The addresses on which raw streams and iproto are served, in the order in which the builder
+    /// was told of them.
+    #[must_use]
+    pub fn raw_addresses(&self) -> &[ListenAddress] {
+        &self.report.raw_addresses
     }
 
     /// What was started, and why so.
@@ -207,10 +231,9 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
     let mut report = plan.report();
     let shards = plan.placement.shards().to_vec();
     let (mut listeners, bound) = bind(&plan, shards.len())?;
-    report.addresses = bound[..plan.config.server.listen.len()]
-        .iter()
-        .map(|bound| bound.address().clone())
-        .collect();
+    let addresses = |bound: &[Bound]| bound.iter().map(|it| it.address().clone()).collect();
+    let (http, raw) = bound.split_at(plan.http().len());
+    (report.addresses, report.raw_addresses) = (addresses(http), addresses(raw));
 
     let ends = Arc::new(Ends::default());
     let (ready, readies) = mpsc::channel();
@@ -229,7 +252,7 @@ pub(super) fn start(plan: Plan) -> Result<Running, StartError> {
             listeners: listeners.remove(0),
             websockets: plan.websockets.clone(),
             plain: plan.plain.clone(),
-            raw: plan.raw.iter().map(|(_, factory)| Arc::clone(factory)).collect(),
+            raw: plan.raw.all.iter().map(|(_, factory)| Arc::clone(factory)).collect(),
             letters,
             seed: entropy().map_err(|source| StartError::System {
                 what: "the system has no randomness",
@@ -317,8 +340,8 @@ type Listeners = Vec<(Listener, Option<usize>)>;
 /// Opens every address once per shard: the HTTP listeners first, then the raw ones with the
 /// number of their factory.
 fn bind(plan: &Plan, shards: usize) -> Result<(Vec<Listeners>, Vec<Bound>), StartError> {
-    let http = plan.config.server.listen.iter().map(|address| (address, None));
-    let raw = plan.raw.iter().enumerate().map(|(index, (address, _))| (address, Some(index)));
+    let http = plan.http().iter().map(|address| (address, None));
+    let raw = plan.raw.all.iter().enumerate().map(|(index, (address, _))| (address, Some(index)));
     let mut per_shard: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
     for (address, raw_index) in http.chain(raw) {

@@ -14,6 +14,8 @@ pub struct Report {
     pub config: Config,
     /// Where WebSocket and HTTP are served.
     pub addresses: Vec<ListenAddress>,
+    /// Where raw streams and iproto are served.
+    pub raw_addresses: Vec<ListenAddress>,
     /// One line per shard.
     pub shards: Vec<ShardReport>,
     /// The most memory that the configuration allows, by purpose.
@@ -65,7 +67,7 @@ impl fmt::Display for Report {
         let plural = if count == 1 { "shard" } else { "shards" };
         let version = env!("CARGO_PKG_VERSION");
         writeln!(f, "hioload {version}: {count} {plural}")?;
-        for address in &self.addresses {
+        for address in self.addresses.iter().chain(&self.raw_addresses) {
             writeln!(f, "  listening on {address}")?;
         }
         for shard in &self.shards {

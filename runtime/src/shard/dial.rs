@@ -204,9 +204,16 @@ impl Shard {
     }
 
     pub(crate) fn dial<D: Dialled>(&mut self, connect: Connect, handler: D) -> ClientId {
-        let route: Box<dyn Route> = Box::new(ClientRoute::new(handler));
+        self.dial_route(connect.plan(), Box::new(ClientRoute::new(handler)))
+    }
+
+    pub(crate) fn dial_route(
+        &mut self,
+        plan: Result<Plan, ConnectError>,
+        route: Box<dyn Route>,
+    ) -> ClientId {
         let nobody = Key::from_u64(u64::MAX);
-        let key = match connect.plan() {
+        let key = match plan {
             Ok(plan) => {
                 let dial = Dial::new(plan, route);
                 match self.dials.slab.insert((nobody, dial)) {
@@ -274,22 +281,8 @@ impl Dial {
 }
 
 impl<R: Reactor> Turn<R> {
-    /// What handles of connections asked for, from any thread: at most so much.
-    pub(super) fn run_orders(&mut self, most: usize) {
-        for _ in 0..most {
-            match self.orders.orders().pop() {
-                Some(Order::Run(task)) => {
-                    let shard = &mut self.driver.shard;
-                    let ran = catch_unwind(AssertUnwindSafe(|| task(shard)));
-                    self.note_panic(ran.err());
-                }
-                Some(Order::Wake(key)) => self.wake_client(key),
-                None => return,
-            }
-        }
-    }
-
-    fn wake_client(&mut self, key: Key) {
+    /// The handle of a client wants something.
+    pub(super) fn wake_client(&mut self, key: Key) {
         let client = ClientId { shard: self.driver.shard.index(), key };
         // It may be woken in the turn in which it began: before its first step.
         self.seat(key);

@@ -67,6 +67,10 @@ impl<R: Reactor> Driver<R> {
             return;
         }
         let Protocol::Dialing(dialing) = &mut entry.protocol else { return };
+        if dialing.plan.upgrade.is_none() {
+            let generation = self.shard.dials.opened(entry, self.egress.now_ms);
+            return self.open(entry, &Opened { subprotocol: None, generation }, None);
+        }
         let key = encode_key(self.egress.secrets.bytes());
         let mut request = std::mem::take(&mut self.egress.scratch);
         request.clear();
@@ -100,7 +104,7 @@ impl<R: Reactor> Driver<R> {
         let limits = &self.egress.settings.head;
         match dialing.plan.check_response(key, &bytes[..end], limits) {
             Ok(accepted) => {
-                let compression = dialing.plan.compression;
+                let compression = dialing.plan.compression();
                 let deflate = accepted.deflate.map(|agreed| (agreed, compression));
                 let generation = self.shard.dials.opened(entry, now_ms);
                 let opened = Opened { subprotocol: accepted.subprotocol, generation };

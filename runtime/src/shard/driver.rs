@@ -16,10 +16,11 @@ use super::conn::{NetConn, Wire};
 use super::entry::{Entry, Handshake, Phase, Protocol, Receiving};
 use super::handler::Closed;
 use super::handshake::{self, Unfinished};
+use super::iproto::Late;
 use super::message::Message;
 use super::outbox::Egress;
 use super::paths::Paths;
-use super::route::{Context, Route, fail_with, linger};
+use super::route::{Context, Route, fail_with};
 use super::session::{Sent, WebSocketConn};
 use super::timers::{self, Due};
 use super::topics::Publication;
@@ -119,8 +120,7 @@ impl<R: Reactor> Driver<R> {
             entry.flags.set_unarmed(false);
             self.arm(entry);
         }
-        // A client leaves it to the server to be the first to close (RFC 6455 section 7.1.1).
-        let finished = entry.flags.shut() || entry.flags.client();
+        let finished = entry.flags.shut() || entry.closes_last();
         let done = entry.flags.ended() && finished && !entry.flags.doubtful();
         if entry.phase == Phase::Lingering && done && entry.outbox.queued() == 0 {
             entry.advance(Phase::Dead, self.egress.now_ms);
@@ -160,9 +160,13 @@ impl<R: Reactor> Driver<R> {
     }
 
     /// Sets the connection's timer to its next deadline.
-    pub(super) fn arm(&mut self, entry: &Entry) {
+    pub(super) fn arm(&mut self, entry: &mut Entry) {
         let own = self.egress.extras.due_ms(entry);
-        match timers::deadline(entry, &self.egress.settings, own) {
+        let deadline = timers::deadline(entry, &self.egress.settings, own);
+        if let Protocol::Iproto(iproto) = &mut entry.protocol {
+            iproto.armed(deadline);
+        }
+        match deadline {
             Some(tick) => self.wheel.set(entry.key.index, tick),
             None => self.wheel.cancel(entry.key.index),
         }
@@ -194,6 +198,7 @@ impl<R: Reactor> Driver<R> {
             }
             Due::MessageAge => fail_with(&mut self.context(), entry, Closed::MessageTooOld),
             Due::Own => self.own_timers(entry),
+            Due::Protocol => self.poll(entry),
             Due::Stalled => {
                 self.shard.counters.timeouts += 1;
                 entry.blame(Closed::Stalled);
@@ -203,6 +208,23 @@ impl<R: Reactor> Driver<R> {
         }
         self.settle(entry);
         self.arm(entry);
+    }
+
+    /// Lets the protocol do what is due.
+    fn poll(&mut self, entry: &mut Entry) {
+        self.guarded(entry, |driver, entry| {
+            driver.call(entry, |route, cx, entry| route.poll(cx, entry));
+        });
+    }
+
+    /// A reply came from outside of the callbacks of its session.
+    pub(super) fn late(&mut self, entry: &mut Entry, late: Late) {
+        if entry.is_open() {
+            self.guarded(entry, |driver, entry| {
+                driver.call(entry, |route, cx, entry| route.late(cx, entry, late));
+            });
+            self.settle_and_arm(entry);
+        }
     }
 
     /// What the handler set for this session and is due by now.
@@ -229,7 +251,12 @@ impl<R: Reactor> Driver<R> {
             Phase::Dialing | Phase::Head | Phase::Deciding => {
                 entry.advance(Phase::Dead, self.egress.now_ms)
             }
-            Phase::Open => self.context().link(entry).close_for(cause, ""),
+            Phase::Open => {
+                self.context().link(entry).close_for(cause, "");
+                if entry.iproto().is_some() {
+                    self.poll(entry);
+                }
+            }
             Phase::Closing | Phase::Lingering | Phase::Dead => {}
         }
         self.settle(entry);
@@ -295,7 +322,7 @@ impl<R: Reactor> Driver<R> {
                 self.unsure.push(entry.key);
             }
         }
-        let is_last = !entry.flags.client() || entry.flags.ended();
+        let is_last = !entry.closes_last() || entry.flags.ended();
         if entry.phase == Phase::Lingering && is_last && !entry.flags.shut() {
             entry.flags.set_shut(true);
             entry.since_ms = self.egress.now_ms;
@@ -419,9 +446,10 @@ impl<R: Reactor> Driver<R> {
         entry.flags.set_ended(true);
         let now_ms = self.egress.now_ms;
         match (entry.phase, &entry.protocol) {
-            (Phase::Open, Protocol::Raw) => {
-                entry.blame(Closed::ByPeer(None));
-                linger(&mut self.context(), entry);
+            (Phase::Open, Protocol::Raw | Protocol::Iproto(_)) => {
+                self.guarded(entry, |driver, entry| {
+                    driver.call(entry, |route, cx, entry| route.ended(cx, entry));
+                });
             }
             (Phase::Lingering, _) => {}
             _ => entry.advance(Phase::Dead, now_ms),
@@ -438,13 +466,14 @@ impl<R: Reactor> Driver<R> {
     fn hold_back(&mut self, entry: &mut Entry) {
         let settings = &self.egress.settings;
         let above = entry.outbox.queued() > settings.outbox_high_bytes;
-        // A client that stopped reading until the server reads, while that waits for the client to
-        // read, would wait for ever: its own sender waits instead.
-        if above
-            && !entry.flags.client()
-            && settings.slow_reader == SlowReader::Pause
-            && entry.is_open()
-        {
+        // Who waits for the peer while the peer waits to be read from would wait for ever. So a
+        // WebSocket client reads on, and its own sender waits instead; an iproto side reads on while
+        // calls of its own wait, up to `iproto.requests_max`.
+        let waits = match &entry.protocol {
+            Protocol::Iproto(iproto) => iproto.connection.pending() > 0,
+            _ => entry.flags.client(),
+        };
+        if above && !waits && settings.slow_reader == SlowReader::Pause && entry.is_open() {
             entry.flags.set_held_back(true);
             if entry.receiving == Receiving::Pool {
                 entry.receiving = Receiving::Paused;

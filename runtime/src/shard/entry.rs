@@ -7,6 +7,7 @@ use hioload_protocol::ws;
 use super::deflate::DeflateId;
 use super::dialing::Dialing;
 use super::handler::Closed;
+use super::iproto::Iproto;
 use super::outbox::Outbox;
 use crate::reactor::Socket;
 
@@ -31,6 +32,8 @@ pub(crate) enum Protocol {
     Dialing(Box<Dialing>),
     /// RFC 6455.
     WebSocket(ws::Connection<Lease>),
+    /// Packets of iproto, from the first byte on.
+    Iproto(Box<Iproto>),
     /// None: bytes go to the handler as they come.
     Raw,
 }
@@ -182,15 +185,26 @@ impl Entry {
     /// It was not read from for a while: neither its silence nor the age of its message counts.
     pub(crate) fn read_again(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
-        if let Protocol::WebSocket(connection) = &mut self.protocol {
-            connection.restart_age(now_ms);
+        match &mut self.protocol {
+            Protocol::WebSocket(connection) => connection.restart_age(now_ms),
+            Protocol::Iproto(iproto) => iproto.connection.restart_clocks(now_ms),
+            Protocol::Handshake(_) | Protocol::Dialing(_) | Protocol::Raw => {}
         }
+    }
+
+    pub(crate) fn iproto(&self) -> Option<&Iproto> {
+        if let Protocol::Iproto(iproto) = &self.protocol { Some(iproto) } else { None }
+    }
+
+    pub(crate) fn iproto_mut(&mut self) -> Option<&mut Iproto> {
+        if let Protocol::Iproto(iproto) = &mut self.protocol { Some(iproto) } else { None }
     }
 
     /// Whether a message has begun and not ended.
     pub(crate) fn is_mid_message(&self) -> bool {
         match &self.protocol {
             Protocol::WebSocket(connection) => connection.is_mid_message(),
+            Protocol::Iproto(iproto) => iproto.connection.is_mid_packet(),
             Protocol::Handshake(_) | Protocol::Dialing(_) | Protocol::Raw => false,
         }
     }
@@ -200,6 +214,12 @@ impl Entry {
         let waits = matches!(self.phase, Phase::Deciding | Phase::Dead);
         let unread = self.flags.held_back() || self.flags.paused();
         !waits && !unread && !self.flags.ended()
+    }
+
+    /// Whether the peer is to be the first to close: a WebSocket client leaves that to the server
+    /// (RFC 6455 section 7.1.1).
+    pub(crate) fn closes_last(&self) -> bool {
+        self.flags.client() && matches!(self.protocol, Protocol::WebSocket(_))
     }
 
     /// Whether the user may still send on it.

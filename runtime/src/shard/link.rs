@@ -79,13 +79,18 @@ impl Link<'_> {
         }
         let now_ms = self.egress.now_ms;
         self.entry.blame(cause);
-        if let Protocol::WebSocket(connection) = &mut self.entry.protocol {
-            connection.close_sent();
-            self.entry.advance(Phase::Closing, now_ms);
-            self.send_close(cause.code(), reason);
-        } else {
-            self.entry.advance(Phase::Lingering, now_ms);
-            self.mark_dirty();
+        match &mut self.entry.protocol {
+            Protocol::WebSocket(connection) => {
+                connection.close_sent();
+                self.entry.advance(Phase::Closing, now_ms);
+                self.send_close(cause.code(), reason);
+            }
+            // Its handshake is the next poll's.
+            Protocol::Iproto(iproto) => iproto.connection.shutdown(now_ms),
+            Protocol::Raw | Protocol::Handshake(_) | Protocol::Dialing(_) => {
+                self.entry.advance(Phase::Lingering, now_ms);
+                self.mark_dirty();
+            }
         }
     }
 
@@ -103,8 +108,13 @@ impl Link<'_> {
         }
     }
 
+    /// Whether messages can be sent: what is no packet would be the end of an iproto connection.
+    fn takes_messages(&self) -> bool {
+        self.entry.is_open() && self.entry.iproto().is_none()
+    }
+
     /// Whether `len` more bytes may be queued, by the bounds and the policy.
-    fn admits(&mut self, len: usize) -> bool {
+    pub(super) fn admits(&mut self, len: usize) -> bool {
         let settings = &self.egress.settings;
         let queued = self.entry.outbox.queued();
         if queued == 0 {
@@ -121,7 +131,7 @@ impl Link<'_> {
     }
 
     /// A message of `len` bytes was queued.
-    fn verdict(&mut self, len: usize) -> Sent {
+    pub(super) fn verdict(&mut self, len: usize) -> Sent {
         self.mark_dirty();
         self.egress.extras.count_out(self.entry, len);
         if self.is_full() { Sent::Full } else { Sent::Queued }
@@ -175,16 +185,27 @@ impl Link<'_> {
     fn append(&mut self, frame: Option<Header>, message: Message) -> Result<(), Exhausted> {
         let mut header = [0; frame::HEADER_BYTES_MAX];
         let len = frame.map_or(0, |frame| frame.encode(&mut header));
+        self.append_behind(&header[..len], message, frame.and_then(|frame| frame.mask))
+    }
+
+    /// Queues a message from where it lies, behind this header.
+    pub(super) fn append_behind(
+        &mut self,
+        header: &[u8],
+        message: Message,
+        key: Option<[u8; 4]>,
+    ) -> Result<(), Exhausted> {
+        let len = header.len();
         let (mut lease, room) = message.into_parts();
-        if let Some(key) = frame.and_then(|frame| frame.mask) {
+        if let Some(key) = key {
             mask(&mut lease[room..], key, 0);
         }
         if let Some(unused) = room.checked_sub(len) {
             // What was the peer's header is ours now: the frame goes back in place.
             lease.advance(unused);
-            lease[..len].copy_from_slice(&header[..len]);
+            lease[..len].copy_from_slice(header);
         } else {
-            self.egress.stage(&mut self.entry.outbox, &header[..len], &[], None)?;
+            self.egress.stage(&mut self.entry.outbox, header, &[], None)?;
             lease.advance(room);
         }
         self.egress.append(&mut self.entry.outbox, lease);
@@ -272,7 +293,9 @@ impl Link<'_> {
                 let how = self.egress.windows.standing_alone(self.entry.deflate, len);
                 Some(how.map_or(Encoding::Plain, Encoding::Deflated))
             }
-            Protocol::Raw | Protocol::Handshake(_) | Protocol::Dialing(_) => Some(Encoding::Bytes),
+            Protocol::Raw | Protocol::Iproto(_) | Protocol::Handshake(_) | Protocol::Dialing(_) => {
+                Some(Encoding::Bytes)
+            }
         }
     }
 
@@ -300,7 +323,7 @@ impl Link<'_> {
 
 impl WebSocketConn for Link<'_> {
     fn send(&mut self, message: Message) -> Sent {
-        if !self.entry.is_open() || !self.admits(message.len()) {
+        if !self.takes_messages() || !self.admits(message.len()) {
             return Sent::Dropped;
         }
         let len = message.len();
@@ -322,7 +345,7 @@ impl WebSocketConn for Link<'_> {
     }
 
     fn send_copy(&mut self, kind: MessageKind, payload: &[u8]) -> Sent {
-        if !self.entry.is_open() || !self.admits(payload.len()) {
+        if !self.takes_messages() || !self.admits(payload.len()) {
             return Sent::Dropped;
         }
         match self.compress(kind, payload) {

@@ -15,6 +15,7 @@ mod executor;
 mod extra;
 mod handler;
 mod handshake;
+mod iproto;
 mod link;
 mod mailbox;
 mod message;
@@ -50,6 +51,11 @@ pub use conn::NetConn;
 pub use executor::{Sleep, Task};
 pub use extra::{SessionStats, TIMERS_MAX, TimerRefused};
 pub use handler::{Closed, Handler, RawHandler, Upgrade};
+pub use iproto::{
+    Body, Call, CallError, IprotoClientHandler, IprotoClosed, IprotoHandler, IprotoPeer,
+    IprotoRequest, IprotoSession, Mux, Payload, RemoteReply, Reply, Response,
+};
+pub(crate) use iproto::{Iproto, IprotoDialled, IprotoRoute};
 pub use mailbox::{MailboxFull, ShardHandle};
 pub use message::Message;
 pub use request::{Request, UpgradeToken};
@@ -71,6 +77,7 @@ use crate::reactor::ReactorStats;
 use crate::ws::ConnectError;
 use dial::Dials;
 use executor::Executor;
+use iproto::LateQueue;
 use raw::RawRoute;
 use topics::{Publish, SharedTopics};
 use websocket::WebSocketRoute;
@@ -93,6 +100,11 @@ pub(crate) fn raw_route<H: RawHandler>(handler: H, sessions_max: usize) -> Box<d
     Box::new(RawRoute::new(handler, sessions_max))
 }
 
+/// The route of an iproto listener.
+pub(crate) fn iproto_route<H: IprotoHandler>(handler: H, sessions_max: usize) -> Box<dyn Route> {
+    Box::new(IprotoRoute::new(handler, sessions_max))
+}
+
 /// What a handler can do beside its current session: time, memory, futures, other sessions.
 ///
 /// Operations on other sessions are queued and take effect after the callback, so that a handler
@@ -106,6 +118,8 @@ pub struct Shard {
     executor: Executor,
     handles: Arc<[ShardHandle]>,
     actions: Vec<Action>,
+    /// Replies that wait for the end of the turn.
+    late: Rc<LateQueue>,
     pub(crate) counters: Counters,
     reactor: ReactorStats,
     sessions: usize,
@@ -113,6 +127,8 @@ pub struct Shard {
     dials: Dials,
     /// `websocket.outbox_high_bytes` and `websocket.outbox_max_bytes`.
     outbox: (usize, usize),
+    /// `iproto.calls_max`.
+    iproto_calls_max: usize,
 }
 
 /// Something that waits for the end of the callback.
@@ -152,7 +168,7 @@ pub struct Counters {
     pub opened: u64,
     /// Handshakes answered with an error.
     pub refused: u64,
-    /// Messages (and pieces of raw streams) given to handlers.
+    /// Messages (pieces of raw streams, requests and notifies of iproto) given to handlers.
     pub messages: u64,
     /// Sessions ended because the peer broke the protocol.
     pub violations: u64,
@@ -172,6 +188,10 @@ pub struct Counters {
     pub delivered: u64,
     /// Times one of them was not, as the subscriber reads too slowly or memory was short.
     pub missed: u64,
+    /// Requests of iproto whose reply was dropped.
+    pub unanswered: u64,
+    /// Requests and notifies of iproto for whose code a [`Mux`] has no handler.
+    pub unknown: u64,
 }
 
 /// A look at a shard: as of the start of the turn, or, in a function that a
@@ -315,6 +335,11 @@ impl Shard {
     /// From how many bytes on an outbox is full, and how many it takes at the most.
     pub(crate) const fn outbox_marks(&self) -> (usize, usize) {
         self.outbox
+    }
+
+    /// How many bytes an outbox takes at the most, and how many calls may wait on a connection.
+    pub(crate) const fn iproto_marks(&self) -> (usize, usize) {
+        (self.outbox.1, self.iproto_calls_max)
     }
 
     /// Connections of this shard, unfinished handshakes included.

@@ -1,15 +1,18 @@
 //! What handles of connections ask of a shard, from any thread.
 //!
 //! Beside the mailbox, because an order must not be lost: a handle would wait for ever. There are
-//! no more of them than there are clients, look-ups and futures that wait to open one: each has one
-//! on its way at the most. After the end of the shard they are dropped, which tells whoever waits.
+//! no more of them than there are clients, look-ups and futures that wait to open one, and open
+//! requests of iproto: each has one on its way at the most. After the end of the shard they are dropped, which tells whoever waits.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use bytes::Bytes;
 use crossbeam_queue::SegQueue;
 use hioload_pools::Key;
+use hioload_protocol::iproto::ReplyTo;
 
 use super::Shard;
+use super::iproto::Answer;
 
 /// Orders taken in one turn at the most: what came beyond that waits for the next one.
 pub(super) const ORDERS_MAX: usize = 1024;
@@ -19,6 +22,8 @@ pub(crate) enum Order {
     Run(Box<dyn FnOnce(&mut Shard) + Send>),
     /// Let a client look at what its handle wants.
     Wake(Key),
+    /// Answer a request of iproto, or leave it.
+    Reply { session: Key, to: ReplyTo, answer: Answer<Bytes> },
 }
 
 #[derive(Default)]

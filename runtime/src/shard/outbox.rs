@@ -164,6 +164,11 @@ impl Egress {
         &*self.pool
     }
 
+    /// What a protocol receives into.
+    pub(crate) fn memory(&self) -> PoolMemory<'_> {
+        PoolMemory(&*self.pool)
+    }
+
     /// What the protocol needs to read: limits, memory, time.
     pub(crate) fn environment(&self) -> (PoolMemory<'_>, &Limits, u64) {
         (PoolMemory(&*self.pool), &self.settings.messages, self.now_ms)

@@ -5,13 +5,13 @@ use super::link::Link;
 use super::session::Session;
 
 impl Link<'_> {
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         if self.entry.is_open() {
             self.entry.flags.set_paused(true);
         }
     }
 
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         if self.entry.flags.paused() {
             self.entry.flags.set_paused(false);
             self.entry.read_again(self.egress.now_ms);
@@ -35,10 +35,11 @@ impl<S> Session<'_, S> {
 }
 
 impl Entry {
-    /// Its timer fired while its handler did not want to read: the clock of its silence stands
-    /// still.
+    /// Its timer fired while it was not read from: the clock of its silence stands still. (What
+    /// judges the silence of a WebSocket peer knows by itself that it is held back.)
     pub(super) fn wait_on(&mut self, now_ms: u64) {
-        if self.flags.paused() {
+        let held_back = self.flags.held_back() && self.iproto().is_some();
+        if self.flags.paused() || held_back {
             self.read_again(now_ms);
         }
     }

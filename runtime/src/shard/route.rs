@@ -15,6 +15,7 @@ use super::client::ClientCall;
 use super::conn::Addresses;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
+use super::iproto::Late;
 use super::link::Link;
 use super::outbox::Egress;
 use super::request::Request;
@@ -85,6 +86,23 @@ pub(crate) trait Route {
 
     /// A timer of the session is due.
     fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64);
+
+    /// A clock of the protocol is due, or it is to begin its end. Only some have one.
+    fn poll(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        let _ = (cx, entry);
+    }
+
+    /// A reply came from outside of the callbacks of its session. Only iproto has such.
+    fn late(&mut self, cx: &mut Context<'_>, entry: &mut Entry, late: Late) {
+        let _ = (cx, entry, late);
+    }
+
+    /// The peer sent FIN, and what it still waits for may be sent. A WebSocket peer that does so is
+    /// gone, and this is not called.
+    fn ended(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        entry.blame(Closed::ByPeer(None));
+        linger(cx, entry);
+    }
 
     /// The session is over: tells the handler and forgets the user's data.
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hioload_protocol::http::{HeadLimits, OriginPolicy};
+use hioload_protocol::iproto;
 use hioload_protocol::ws::Limits;
 
 use crate::config::{Compression, Config, SlowReader};
@@ -13,6 +14,9 @@ pub(crate) struct Settings {
     pub(crate) head: HeadLimits,
     pub(crate) origins: OriginPolicy,
     pub(crate) messages: Limits,
+    pub(crate) iproto: iproto::Limits,
+    /// Of calls that name no time.
+    pub(crate) request_timeout_ms: u64,
     pub(crate) connections_max: usize,
     pub(crate) handshakes_max: usize,
     pub(crate) handshake_timeout_ms: u64,
@@ -33,7 +37,7 @@ pub(crate) struct Settings {
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
-        let Config { limits, websocket, .. } = config;
+        let Config { limits, websocket, iproto, .. } = config;
         Self {
             head: HeadLimits {
                 bytes_max: limits.header_bytes_max,
@@ -49,6 +53,18 @@ impl From<&Config> for Settings {
                 message_age_ms_max: websocket.message_age_ms_max,
                 overhead_budget_bytes: websocket.overhead_budget_bytes,
             },
+            iproto: iproto::Limits {
+                body_bytes_max: iproto.body_bytes_max,
+                packet_age_ms_max: iproto.packet_age_ms_max,
+                calls_max: iproto.calls_max,
+                requests_max: iproto.requests_max,
+                late_max: iproto.late_max,
+                late_ms: iproto.late_ms,
+                ping_interval_ms: iproto.ping_interval_ms,
+                idle_timeout_ms: iproto.idle_timeout_ms,
+                shutdown_timeout_ms: iproto.shutdown_timeout_ms,
+            },
+            request_timeout_ms: iproto.request_timeout_ms,
             connections_max: limits.connections_max,
             handshakes_max: limits.handshakes_max,
             handshake_timeout_ms: limits.handshake_timeout_ms,

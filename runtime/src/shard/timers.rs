@@ -23,6 +23,8 @@ pub(crate) enum Due {
     MessageAge,
     /// A timer or the deadline that the handler set.
     Own,
+    /// The protocol has a clock of its own: a call, a ping, a shutdown.
+    Protocol,
     /// The closing handshake, or the peer's FIN, did not come in time.
     Close,
 }
@@ -33,7 +35,9 @@ pub(crate) fn deadline(entry: &Entry, settings: &Settings, own: Option<u64>) -> 
     match entry.phase {
         Phase::Head | Phase::Deciding => Some(entry.since_ms + settings.handshake_timeout_ms),
         Phase::Open => {
-            let ours = [silence(entry, settings), stall(entry, settings), age(entry, settings)];
+            let clock = clock(entry, settings);
+            let ours =
+                [silence(entry, settings), stall(entry, settings), age(entry, settings), clock];
             ours.into_iter().chain([own]).flatten().min()
         }
         Phase::Closing | Phase::Lingering => {
@@ -54,6 +58,7 @@ pub(crate) fn due(entry: &Entry, settings: &Settings, own: Option<u64>, now_ms: 
         Phase::Open if over(stall(entry, settings)) => Due::Stalled,
         Phase::Open if over(age(entry, settings)) => Due::MessageAge,
         Phase::Open if over(own) => Due::Own,
+        Phase::Open if over(clock(entry, settings)) => Due::Protocol,
         Phase::Open if now_ms < entry.heard_ms + settings.idle_timeout_ms => Due::Ping,
         Phase::Open => Due::Idle,
         Phase::Closing | Phase::Lingering => Due::Close,
@@ -85,7 +90,12 @@ fn age(entry: &Entry, settings: &Settings) -> Option<u64> {
         Protocol::WebSocket(connection) if !entry.flags.held_back() => {
             connection.message_deadline_ms(&settings.messages)
         }
-        Protocol::WebSocket(_) => None,
+        Protocol::WebSocket(_) | Protocol::Iproto(_) => None,
         Protocol::Handshake(_) | Protocol::Dialing(_) | Protocol::Raw => None,
     }
+}
+
+/// When a state machine that has clocks wants to be polled.
+fn clock(entry: &Entry, settings: &Settings) -> Option<u64> {
+    entry.iproto()?.deadline_ms(&settings.iproto)
 }

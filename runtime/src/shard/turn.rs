@@ -21,9 +21,10 @@ use super::entry::{Entry, Phase};
 use super::executor::Executor;
 use super::handler::Closed;
 use super::handshake::Unfinished;
+use super::iproto::{Late, LateQueue};
 use super::mailbox::Letter;
 use super::message::Message;
-use super::orders::ORDERS_MAX;
+use super::orders::{ORDERS_MAX, Order};
 use super::outbox::Egress;
 use super::paths::Paths;
 use super::request::UpgradeToken;
@@ -55,6 +56,8 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) orders: OrdersOf,
     /// The other of two lists of actions: one is run while the other is filled.
     actions: Vec<Action>,
+    /// The same for replies.
+    late: Vec<Late>,
     /// Those that a message is being published to.
     pub(super) recipients: Vec<u32>,
     spin: Spin,
@@ -80,6 +83,7 @@ impl<R: Reactor> Turn<R> {
         let connections_max = settings.connections_max;
         let spin = Spin::new(settings.spin);
         let outbox = (settings.outbox_high_bytes, settings.outbox_max_bytes);
+        let iproto_calls_max = settings.iproto.calls_max as usize;
         let egress = Egress::new(Rc::clone(&pool), Rc::new(settings), secrets);
         let orders = OrdersOf(Arc::clone(&handles), place.shard);
         let shard = Shard {
@@ -90,12 +94,14 @@ impl<R: Reactor> Turn<R> {
             executor: Executor::new(reactor.waker()),
             handles,
             actions: Vec::new(),
+            late: Rc::new(LateQueue::default()),
             counters: Counters::default(),
             reactor: ReactorStats::default(),
             sessions: 0,
             topics: Rc::clone(&egress.topics),
             dials: Dials::new(),
             outbox,
+            iproto_calls_max,
         };
         let driver = Driver {
             reactor,
@@ -118,6 +124,7 @@ impl<R: Reactor> Turn<R> {
             expired: Vec::with_capacity(BATCH_MAX),
             orders,
             actions: Vec::new(),
+            late: Vec::new(),
             recipients: Vec::new(),
             spin,
         }
@@ -181,6 +188,7 @@ impl<R: Reactor> Turn<R> {
         self.run_orders(ORDERS_MAX);
         self.run_timers();
         self.run_actions();
+        self.run_late();
         self.aim();
         self.flush();
         self.driver.shard.sessions = self.entries.len();
@@ -240,6 +248,7 @@ impl<R: Reactor> Turn<R> {
     fn is_idle(&self) -> bool {
         let Driver { shard, egress, unsure, unaimed, .. } = &self.driver;
         shard.actions.is_empty()
+            && shard.late.is_empty()
             && !shard.executor.is_ready()
             && self.letters.is_empty()
             && self.orders.orders().is_empty()
@@ -347,6 +356,43 @@ impl<R: Reactor> Turn<R> {
             }
         }
         self.actions = actions;
+    }
+
+    /// Sends the replies of this turn; those that are given meanwhile wait for the next one.
+    fn run_late(&mut self) {
+        if self.driver.shard.late.is_empty() {
+            return;
+        }
+        let mut late = std::mem::take(&mut self.late);
+        self.driver.shard.late.swap(&mut late);
+        for each in late.drain(..) {
+            self.late(each);
+        }
+        self.late = late;
+    }
+
+    /// What handles of connections asked for, from any thread: at most so much.
+    fn run_orders(&mut self, most: usize) {
+        for _ in 0..most {
+            match self.orders.orders().pop() {
+                Some(Order::Run(task)) => {
+                    let shard = &mut self.driver.shard;
+                    let ran = catch_unwind(AssertUnwindSafe(|| task(shard)));
+                    self.note_panic(ran.err());
+                }
+                Some(Order::Wake(key)) => self.wake_client(key),
+                Some(Order::Reply { session, to, answer }) => {
+                    self.late(Late::remote(session, to, answer));
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn late(&mut self, late: Late) {
+        if let Some(entry) = self.entries.get_mut(late.session) {
+            self.driver.late(entry, late);
+        }
     }
 
     fn send(&mut self, key: Key, message: Message) {

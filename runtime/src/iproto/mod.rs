@@ -1,0 +1,75 @@
+//! iproto: requests, responses and notifies in both directions of one connection.
+//!
+//! This is the protocol of Mail.Ru's servers ("silverbox", Tarantool up to 1.5), of Perl's
+//! `MR::IProto` and of the Go package `iproto`; it is not the MessagePack protocol of later
+//! Tarantools. What is on the wire is described in [`hioload_protocol::iproto`].
+//!
+//! A server is a [`Handler`] for each shard, or a [`Mux`] of functions, at an address of its own
+//! ([`ServerBuilder::iproto`](crate::ServerBuilder::iproto)), beside WebSocket and others in the same
+//! process. Requests may be answered in any order: at once, later, from other threads ([`Reply`]),
+//! and the peer may be [called](Session::call) in turn. Bodies are bytes; [`pack()`] and
+//! [`unpack()`] give them a form.
+//!
+//! # Examples
+//! ```no_run
+//! use std::process::ExitCode;
+//! use hioload::Server;
+//! use hioload::iproto::{Mux, Pack, Unpack, pack, unpack};
+//!
+//! #[derive(Unpack)]
+//! struct Add {
+//!     a: u32,
+//!     b: u32,
+//! }
+//!
+//! #[derive(Pack)]
+//! struct Sum {
+//!     code: u32, // 0: good
+//!     #[iproto(ber)]
+//!     sum: u64,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let mux = |_: &mut hioload::Shard| {
+//!         Mux::new().handle(1, |_, session, request| {
+//!             // What is malformed drops the reply, which answers with an error.
+//!             if let Ok(Add { a, b }) = unpack(&request.body) {
+//!                 let sum = Sum { code: 0, sum: u64::from(a) + u64::from(b) };
+//!                 if let Ok(body) = pack(&sum) {
+//!                     session.reply(request.reply, body);
+//!                 }
+//!             }
+//!         })
+//!     };
+//!     Server::builder().iproto("127.0.0.1:3301", mux).run()
+//! }
+//! ```
+
+mod bridge;
+mod channel;
+mod connect;
+mod line;
+
+pub use hioload_protocol::iproto::pack::{
+    Fault, Mode, NESTING_MAX, PackError, UnpackError, Unpacker,
+};
+#[doc(inline)]
+pub use hioload_protocol::iproto::{
+    CloseReason, HEADER_BYTES, Header, Limits, PING, SHUTDOWN, Stats, Violation, append_packet,
+    pack,
+};
+pub use hioload_protocol::iproto::{append, append_ber, pack_ber, unpack, unpack_ber};
+// The macros of these names are those whose code names this module.
+pub use hioload_derive::{RuntimePack as Pack, RuntimeUnpack as Unpack};
+pub use hioload_protocol::iproto::pack::{Pack, Unpack};
+
+pub use crate::shard::{
+    Body, Call, CallError, IprotoClientHandler as ClientHandler, IprotoClosed as Closed,
+    IprotoHandler as Handler, IprotoPeer as Peer, IprotoRequest as Request,
+    IprotoSession as Session, Mux, Payload, RemoteReply, Reply, Response,
+};
+pub use crate::ws::{ClientId, ConnectError, Opened, Reconnect};
+pub use channel::{Channel, ChannelCall};
+pub use connect::Connect;
+
+pub(crate) use channel::open_on;

@@ -1,0 +1,53 @@
+//! Why a call has no response.
+
+use hioload_protocol::iproto::Refusal;
+
+/// Why a call was not made, or has no response. Each is one sentence that says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The response did not come in time. Whether the peer acted on the call is not known.
+    #[error("no response came in time; whether the peer acted on the call is not known")]
+    Timeout,
+    /// The connection ended before the response. Whether the peer acted on the call is not known.
+    #[error("the connection ended before the response; whether the peer acted is not known")]
+    Dropped,
+    /// The connection shuts down, or has ended: it takes no new calls.
+    #[error("not sent: the connection shuts down or has ended; use another one")]
+    Stopped,
+    /// There is no connection at the moment: it is being opened again.
+    #[error("not sent: there is no connection at the moment; try again later")]
+    NoChannel,
+    /// As many calls wait as `iproto.calls_max` allows.
+    #[error("not sent: {limit} calls wait for their responses; raise iproto.calls_max")]
+    TooManyCalls {
+        /// What is allowed.
+        limit: u32,
+    },
+    /// The length of a body is a `u32` on the wire.
+    #[error("not sent: a body of {len} bytes does not fit a packet")]
+    BodyTooLong {
+        /// What was to be sent.
+        len: usize,
+    },
+    /// Pings and shutdowns are the connection's own.
+    #[error("not sent: {msg:#x} is sent by the connection itself; use a code below 0xff00")]
+    ControlCode {
+        /// The code.
+        msg: u32,
+    },
+    /// The peer reads too slowly, or there is no memory for it.
+    #[error("not sent: the peer reads too slowly, or there is no memory; try again later")]
+    Full,
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Stopped => Self::Stopped,
+            Refusal::TooManyCalls { limit } => Self::TooManyCalls { limit },
+            Refusal::BodyTooLong { len } => Self::BodyTooLong { len },
+            Refusal::ControlCode { msg } => Self::ControlCode { msg },
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Connections that we make: many callers on one of them, and how each call ends.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use hioload::config::{Config, ReactorChoice};
+use hioload::iproto::{
+    Body, CallError, Channel, ClientHandler, Closed, Connect, ConnectError, Mux, Opened, PING,
+    Reconnect, Request, SHUTDOWN, Session,
+};
+use hioload::ws::{Connector, block_on};
+use hioload::{Running, Shard};
+use rstest::rstest;
+
+use crate::support::{PATIENCE, Packet, Peer, Recorder, Told, address, ask, echo, next, start};
+
+fn connector(reactor: ReactorChoice, change: impl FnOnce(&mut Config)) -> Connector {
+    let mut config = Config::default();
+    config.server.reactor = reactor;
+    config.memory.buffers = 16;
+    config.websocket.close_timeout_ms = 100;
+    // Most tests stop it under the eyes of peers that say nothing to that.
+    config.iproto.shutdown_timeout_ms = 100;
+    config.shutdown.drain_ms = 500;
+    change(&mut config);
+    Connector::start(config).expect("the shard starts")
+}
+
+fn open(connector: &Connector, server: &Running) -> Channel {
+    let connect = Connect::to(address(server).to_string()).timeout(PATIENCE);
+    block_on(connect.open_on(connector)).expect("the server accepts")
+}
+
+/// A server that is the test itself.
+fn listen(
+    connector: &Connector,
+    connect: impl FnOnce(Connect) -> Connect,
+) -> (TcpListener, Channel, Peer) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = Connect::to(listener.local_addr().unwrap().to_string()).timeout(PATIENCE);
+    let channel = block_on(connect(to).open_on(connector)).expect("the listener accepts");
+    let peer = accept(&listener);
+    (listener, channel, peer)
+}
+
+fn accept(listener: &TcpListener) -> Peer {
+    let (stream, _): (TcpStream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Peer { stream }
+}
+
+#[rstest]
+fn many_threads_call_on_one_channel(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let server = start(reactor, |_| {}, echo);
+    let connector = connector(reactor, |_| {});
+    let channel = open(&connector, &server);
+    std::thread::scope(|scope| {
+        for thread in 0..8_usize {
+            let channel = channel.clone();
+            scope.spawn(move || {
+                let body = |number: usize| vec![thread as u8; number * 40];
+                let calls: Vec<_> =
+                    (0..100).map(|number| channel.call(number as u32, body(number))).collect();
+                // The last one first: each gets its own.
+                for (number, call) in calls.into_iter().enumerate().rev() {
+                    assert!(block_on(call).unwrap() == body(number));
+                }
+            });
+        }
+    });
+    let big = vec![7; 3 << 20];
+    assert!(channel.call_blocking(1, &big).unwrap() == big);
+    assert_eq!(channel.stats().calls, 801);
+    assert_eq!(block_on(channel.shutdown()), Closed::ByHandler);
+    assert_eq!(channel.call_blocking(1, "more"), Err(CallError::Stopped));
+    connector.stop().unwrap();
+    server.stop().unwrap();
+}
+
+#[rstest]
+fn a_call_times_out_or_is_cancelled(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |config| config.iproto.request_timeout_ms = 50);
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    assert_eq!(channel.call_blocking(7, "?"), Err(CallError::Timeout));
+    let late = peer.read();
+    assert_eq!((late.msg, late.sync, &*late.body), (7, 1, &b"?"[..]));
+    let call = channel.call_within(PATIENCE, 8, "?");
+    let cancelled = peer.read();
+    drop(call);
+    // Neither response is taken for another one's, nor for a request.
+    let patient = channel.call_within(PATIENCE, 9, "?");
+    let asked = peer.read();
+    peer.send(7, late.sync, b"too late");
+    peer.send(8, cancelled.sync, b"for nobody");
+    peer.send(9, asked.sync, b"good");
+    assert_eq!(block_on(patient).unwrap(), "good");
+    let stats = channel.stats();
+    assert_eq!((stats.calls, stats.calls_dropped, stats.late), (3, 2, 2));
+    connector.stop().unwrap();
+}
+
+#[rstest]
+fn calls_fail_when_the_connection_does(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    let calls = [channel.call(1, "a"), channel.call(2, "b")];
+    let _ = (peer.read(), peer.read());
+    drop(peer);
+    for call in calls {
+        assert_eq!(block_on(call), Err(CallError::Dropped));
+    }
+    assert!(matches!(block_on(channel.done()), Closed::ByPeer | Closed::Lost));
+    assert!(!channel.is_open());
+    assert_eq!(block_on(channel.call(3, "c")), Err(CallError::Stopped));
+    assert_eq!(channel.notify(3, "d"), Err(CallError::Stopped));
+    connector.stop().unwrap();
+}
+
+#[rstest]
+fn a_shutdown_waits_for_calls_and_a_close_does_not(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(true, false)] in_order: bool,
+) {
+    let patience = PATIENCE.as_millis() as u64;
+    let connector = connector(reactor, |config| config.iproto.shutdown_timeout_ms = patience);
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    let call = channel.call(5, "?");
+    let asked = peer.read();
+    if in_order {
+        // A handle that is dropped shuts down.
+        drop(channel);
+        peer.send(5, asked.sync, b"!");
+        assert_eq!(block_on(call).unwrap(), "!");
+        assert_eq!(peer.read(), Packet { msg: SHUTDOWN, sync: 0, body: Vec::new() });
+        peer.send(SHUTDOWN, 0, b"");
+    } else {
+        channel.close();
+        assert_eq!(block_on(call), Err(CallError::Dropped));
+        assert_eq!(block_on(channel.done()), Closed::ByHandler);
+    }
+    assert_eq!(peer.try_read(), None);
+    connector.stop().unwrap();
+}
+
+#[rstest]
+fn what_is_too_much_is_refused(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |config| config.iproto.calls_max = 3);
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    let calls = [channel.call(1, "a"), channel.call(1, "b"), channel.call(1, "c")];
+    let limit = 3;
+    assert_eq!(block_on(channel.call(1, "d")), Err(CallError::TooManyCalls { limit }));
+    assert_eq!(block_on(channel.call(PING, "")), Err(CallError::TooManyCalls { limit }));
+    for call in calls {
+        let Packet { msg, sync, body } = peer.read();
+        peer.send(msg, sync, &body);
+        drop(block_on(call).unwrap());
+    }
+    let control = CallError::ControlCode { msg: PING };
+    assert_eq!(block_on(channel.call(PING, "")), Err(control));
+    connector.stop().unwrap();
+}
+
+#[rstest]
+fn a_peer_that_never_reads_fills_nothing_but_its_outbox(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let (_listener, channel, _peer) = listen(&connector, |it| it);
+    let body = vec![7; 1 << 20];
+    let mut calls = Vec::new();
+    let refused = (0..400).find_map(|_| {
+        let mut call = Box::pin(channel.call_within(PATIENCE, 1, &body));
+        let waker = std::task::Waker::noop();
+        let mut context = std::task::Context::from_waker(waker);
+        match call.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(result) => Some(result),
+            std::task::Poll::Pending => {
+                calls.push(call);
+                // The shard takes it, or says that it is full.
+                let (sender, done) = mpsc::channel();
+                connector.handle().run(move |_| sender.send(()).unwrap()).unwrap();
+                done.recv_timeout(PATIENCE).unwrap();
+                None
+            }
+        }
+    });
+    let failed = calls.into_iter().filter_map(|mut call| {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match call.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(result) => Some(result),
+            std::task::Poll::Pending => None,
+        }
+    });
+    let ends: Vec<_> = refused.into_iter().chain(failed).collect();
+    assert!(!ends.is_empty(), "400 MiB were taken");
+    assert!(ends.iter().all(|end| *end == Err(CallError::Full)), "{ends:?}");
+    assert!(channel.is_open(), "who asks too much is told so, and nothing more happens");
+    channel.close();
+    connector.stop().unwrap();
+}
+
+#[rstest]
+fn a_lost_connection_is_opened_again(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let again = Reconnect::default().first(Duration::from_millis(1));
+    let (listener, channel, peer) = listen(&connector, |it| it.reconnect(again));
+    assert_eq!(channel.generation(), 1);
+    drop(peer);
+    let mut peer = accept(&listener);
+    // The listener has it before the channel knows.
+    let call = loop {
+        let call = channel.call(1, "?");
+        if channel.generation() == 2 {
+            break call;
+        }
+        drop(call);
+        std::thread::yield_now();
+    };
+    let answers = std::thread::spawn(move || {
+        while let Some(Packet { msg, sync, body }) = peer.try_read() {
+            if msg == 1 {
+                peer.send(msg, sync, &body);
+            }
+        }
+    });
+    let answer = block_on(call);
+    assert!(
+        matches!(&answer, Ok(_) | Err(CallError::NoChannel | CallError::Dropped)),
+        "{answer:?}"
+    );
+    assert_eq!(channel.call_blocking(1, "again").unwrap(), "again");
+    channel.close();
+    answers.join().unwrap();
+    connector.stop().unwrap();
+}
+
+#[rstest]
+#[case("", "no host")]
+#[case("127.0.0.1", "no port")]
+#[case("127.0.0.1:0", "port")]
+#[case("ws://127.0.0.1:1", "port")]
+#[case("[::1", "bracket")]
+fn a_wrong_address_is_named(#[case] wrong: &str, #[case] why: &str) {
+    let error = Connect::to(wrong).check().expect_err("it is wrong");
+    assert!(matches!(error, ConnectError::Address { .. }), "{error:?}");
+    assert!(error.to_string().contains(why), "{error}");
+}
+
+#[test]
+fn nobody_there_is_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let refused = block_on(Connect::to(nobody.to_string()).open());
+    assert!(matches!(refused, Err(ConnectError::Io { .. })), "{refused:?}");
+}
+
+/// Asks the server, and answers what the server asks meanwhile.
+struct Both(mpsc::Sender<Vec<u8>>);
+
+impl ClientHandler for Both {
+    fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
+        assert_eq!(opened.generation, 1);
+        session.call(1, "what am I?", None, 9).unwrap();
+    }
+
+    fn request(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, request: Request) {
+        assert_eq!((request.msg, &*request.body), (2, &b"who are you?"[..]));
+        session.reply(request.reply, "a client");
+    }
+
+    fn answered(
+        &mut self,
+        _: &mut Shard,
+        session: &mut Session<'_, ()>,
+        token: u64,
+        response: Result<Body, CallError>,
+    ) {
+        assert_eq!(token, 9);
+        self.0.send(response.unwrap().to_vec()).unwrap();
+        session.shutdown();
+    }
+}
+
+#[rstest]
+fn callbacks_on_a_shard_serve_what_the_server_asks(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let (tell, told) = mpsc::channel();
+    let server = start(
+        reactor,
+        |_| {},
+        move |_| {
+            let answer = |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+                let who = session.ask(2, "who are you?", None, shard);
+                let reply = request.reply.into_remote(shard);
+                shard.spawn(async move { reply.send(who.await.unwrap()) }).detach();
+            };
+            Recorder(answer, tell.clone())
+        },
+    );
+    let connector = connector(reactor, |_| {});
+    let (sender, answers) = mpsc::channel();
+    let connect = Connect::to(address(&server).to_string());
+    connector
+        .handle()
+        .run(move |shard| {
+            shard.connect_iproto(connect, Both(sender));
+        })
+        .unwrap();
+    assert_eq!(answers.recv_timeout(PATIENCE).unwrap(), b"a client");
+    assert_eq!(next(&told), Told::Shutdown);
+    assert_eq!(next(&told), Told::Closed(Closed::ByPeer));
+    // The handler is gone with its connection.
+    assert_eq!(answers.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
+    assert_eq!(ask(&server, |shard| shard.stats().counters.panics), 0);
+    connector.stop().unwrap();
+    server.stop().unwrap();
+}
+
+#[rstest]
+fn notifies_arrive_in_their_order(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let (tell, told) = mpsc::channel();
+    let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+        session.reply(request.reply, request.body);
+    };
+    let server = start(reactor, |_| {}, move |_| Recorder(answer, tell.clone()));
+    let connector = connector(reactor, |_| {});
+    let channel = open(&connector, &server);
+    for msg in 0..1000_u32 {
+        channel.notify(msg, &msg.to_le_bytes()).unwrap();
+    }
+    for msg in 0..1000_u32 {
+        assert_eq!(next(&told), Told::Notify(msg, msg.to_le_bytes().to_vec()));
+    }
+    drop(channel);
+    assert_eq!(next(&told), Told::Shutdown);
+    connector.stop().unwrap();
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_server_without_a_handler_for_a_code_answers_at_once() {
+    let server = start(ReactorChoice::Auto, |_| {}, |_| Mux::new());
+    let connector = connector(ReactorChoice::Auto, |_| {});
+    let channel = open(&connector, &server);
+    assert_eq!(channel.call_blocking(77, "?").unwrap(), [0xff; 4][..]);
+    connector.stop().unwrap();
+    server.stop().unwrap();
+}
