@@ -1,4 +1,5 @@
-//! The route of one connection to another server: a WebSocket route that is dialled, not upgraded.
+//! The route of one connection to another server: one of a server that is dialled instead, and how
+//! that is done for WebSocket.
 
 use std::any::Any;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hioload_protocol::ws::{self, Role};
 use super::Shard;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::{Closed, Handler, Upgrade};
+use super::iproto::Late;
 use super::message::Message;
 use super::request::Request;
 use super::route::{Context, Outcome, Route};
@@ -85,43 +87,16 @@ impl<H: ClientHandler> Dialled for ByUser<H> {
     fn woken(&mut self, _: &mut Shard, _: ClientId, _: Option<&mut Session<'_, ()>>) {}
 }
 
-/// The handler of one client, and its session while that is open.
-pub(super) struct ClientRoute<D: Dialled>(WebSocketRoute<D>);
-
-impl<D: Dialled> ClientRoute<D> {
-    pub(super) fn new(handler: D) -> Self {
-        Self(WebSocketRoute::new(handler, 1, None))
-    }
-
-    fn open(
-        &mut self,
-        cx: &mut Context<'_>,
-        entry: &mut Entry,
-        opened: &Opened,
-        deflate: Option<Deflated>,
-    ) {
-        let host = &mut self.0.host;
-        let Ok(user) = host.sessions.insert(()) else {
-            unreachable!("a client has one session at a time, and its place is given up first")
-        };
-        entry.user = user;
-        let mut connection = ws::Connection::new(Role::Client);
-        if let Some((agreed, compression)) = &deflate {
-            connection = connection.with_deflate();
-            entry.deflate = cx.egress.windows.open(agreed, Role::Client, compression);
-        }
-        entry.protocol = Protocol::WebSocket(connection);
-        entry.advance(Phase::Open, cx.egress.now_ms);
-        entry.flags.set_opened(true);
-        if let Some(name) = &opened.subprotocol {
-            cx.egress.extras.make(entry).subprotocol = Some(name.as_str().into());
-        }
-        cx.shard.counters.opened += 1;
-        host.call(cx, entry, |handler, shard, session| handler.dialled(shard, session, opened));
-    }
+/// A route of any protocol that can be dialled.
+pub(crate) trait DialledRoute: Route {
+    /// Something happened to the client.
+    fn told(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>);
 }
 
-impl<D: Dialled> Route for ClientRoute<D> {
+/// The route of one client: nothing but dialling leads to it.
+pub(crate) struct ClientRoute<R>(pub(crate) R);
+
+impl<R: DialledRoute> Route for ClientRoute<R> {
     fn upgrade(
         &mut self,
         _: &mut Context<'_>,
@@ -148,20 +123,7 @@ impl<D: Dialled> Route for ClientRoute<D> {
     }
 
     fn client(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
-        let host = &mut self.0.host;
-        match call {
-            ClientCall::Opened(entry, opened, deflate) => self.open(cx, entry, opened, deflate),
-            ClientCall::Failed(error) => host.handler.failed(cx.shard, error),
-            ClientCall::Reconnecting { attempt, wait } => {
-                host.handler.reconnecting(cx.shard, attempt, wait);
-            }
-            ClientCall::Woken(id, None) => host.handler.woken(cx.shard, id, None),
-            ClientCall::Woken(id, Some(entry)) => {
-                host.call(cx, entry, |handler, shard, session| {
-                    handler.woken(shard, id, Some(session));
-                });
-            }
-        }
+        self.0.told(cx, call);
     }
 
     fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
@@ -184,9 +146,71 @@ impl<D: Dialled> Route for ClientRoute<D> {
         self.0.timer(cx, entry, token);
     }
 
+    fn poll(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        self.0.poll(cx, entry);
+    }
+
+    fn late(&mut self, cx: &mut Context<'_>, entry: &mut Entry, late: Late) {
+        self.0.late(cx, entry, late);
+    }
+
+    fn ended(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        self.0.ended(cx, entry);
+    }
+
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         self.0.closed(cx, entry);
     }
+}
+
+/// The handler of one client, and its session while that is open.
+pub(super) fn websocket_client<D: Dialled>(handler: D) -> ClientRoute<WebSocketRoute<D>> {
+    ClientRoute(WebSocketRoute::new(handler, 1, None))
+}
+
+impl<D: Dialled> DialledRoute for WebSocketRoute<D> {
+    fn told(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
+        match call {
+            ClientCall::Opened(entry, opened, deflate) => open(self, cx, entry, opened, deflate),
+            ClientCall::Failed(error) => self.host.handler.failed(cx.shard, error),
+            ClientCall::Reconnecting { attempt, wait } => {
+                self.host.handler.reconnecting(cx.shard, attempt, wait);
+            }
+            ClientCall::Woken(id, None) => self.host.handler.woken(cx.shard, id, None),
+            ClientCall::Woken(id, Some(entry)) => {
+                self.host.call(cx, entry, |handler, shard, session| {
+                    handler.woken(shard, id, Some(session));
+                });
+            }
+        }
+    }
+}
+
+fn open<D: Dialled>(
+    route: &mut WebSocketRoute<D>,
+    cx: &mut Context<'_>,
+    entry: &mut Entry,
+    opened: &Opened,
+    deflate: Option<Deflated>,
+) {
+    let host = &mut route.host;
+    let Ok(user) = host.sessions.insert(()) else {
+        unreachable!("a client has one session at a time, and its place is given up first")
+    };
+    entry.user = user;
+    let mut connection = ws::Connection::new(Role::Client);
+    if let Some((agreed, compression)) = &deflate {
+        connection = connection.with_deflate();
+        entry.deflate = cx.egress.windows.open(agreed, Role::Client, compression);
+    }
+    entry.protocol = Protocol::WebSocket(connection);
+    entry.advance(Phase::Open, cx.egress.now_ms);
+    entry.flags.set_opened(true);
+    if let Some(name) = &opened.subprotocol {
+        cx.egress.extras.make(entry).subprotocol = Some(name.as_str().into());
+    }
+    cx.shard.counters.opened += 1;
+    host.call(cx, entry, |handler, shard, session| handler.dialled(shard, session, opened));
 }
 
 /// What stands at the number of a client that is gone.

@@ -16,7 +16,7 @@ use std::vec;
 use hioload_pools::{Key, ObjectPool, Slab, Wheel};
 use hioload_protocol::ws::CloseCode;
 
-use super::client::{ByUser, ClientCall, ClientRoute, Dialled, Nobody};
+use super::client::{ByUser, ClientCall, Dialled, Nobody, websocket_client};
 use super::dialing::Dialing;
 use super::entry::{Entry, Phase, Protocol};
 use super::handler::Closed;
@@ -204,7 +204,7 @@ impl Shard {
     }
 
     pub(crate) fn dial<D: Dialled>(&mut self, connect: Connect, handler: D) -> ClientId {
-        self.dial_route(connect.plan(), Box::new(ClientRoute::new(handler)))
+        self.dial_route(connect.plan(), Box::new(websocket_client(handler)))
     }
 
     pub(crate) fn dial_route(

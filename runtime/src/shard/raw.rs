@@ -1,16 +1,12 @@
 //! The route of a raw listener: bytes go to the handler as they come.
 
-use std::any::Any;
-
 use hioload_pools::{Lease, ObjectPool};
-use hioload_protocol::http::{self, WebSocketRequest};
 use hioload_protocol::ws::MessageKind;
 
 use super::entry::{Entry, Phase};
 use super::handler::RawHandler;
 use super::message::Message;
-use super::request::Request;
-use super::route::{Context, Host, Outcome, Route};
+use super::route::{Context, Host, Route};
 
 /// The handler of a raw listener with its connections.
 pub(crate) struct RawRoute<H: RawHandler>(Host<H, H::Session>);
@@ -22,27 +18,6 @@ impl<H: RawHandler> RawRoute<H> {
 }
 
 impl<H: RawHandler> Route for RawRoute<H> {
-    fn upgrade(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        Outcome::Refused(http::Response::text(404, "no WebSocket here"))
-    }
-
-    fn answered(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: Box<dyn Any>,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        Outcome::Refused(http::Response::text(404, "no WebSocket here"))
-    }
-
     fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let data = self.0.handler.accepted(cx.shard);
         match self.0.sessions.insert(data) {

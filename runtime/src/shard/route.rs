@@ -41,16 +41,27 @@ pub(crate) enum Outcome {
     Later,
 }
 
+impl Outcome {
+    /// What a route answers that serves something else.
+    fn no_websocket() -> Self {
+        Self::Refused(http::Response::text(404, "no WebSocket here"))
+    }
+}
+
 /// The handler of a route with its sessions, whatever their types.
 pub(crate) trait Route {
-    /// Asks the handler about a handshake and, if it accepts, opens the session.
+    /// Asks the handler about a handshake and, if it accepts, opens the session. Only WebSocket has
+    /// one.
     fn upgrade(
         &mut self,
         cx: &mut Context<'_>,
         entry: &mut Entry,
         request: &Request<'_>,
         websocket: &WebSocketRequest<'_>,
-    ) -> Outcome;
+    ) -> Outcome {
+        let _ = (cx, entry, request, websocket);
+        Outcome::no_websocket()
+    }
 
     /// As [`upgrade`](Self::upgrade), with an answer that came later: an `Upgrade<S>` of this
     /// route's `S`, or it is refused.
@@ -61,7 +72,10 @@ pub(crate) trait Route {
         answer: Box<dyn Any>,
         request: &Request<'_>,
         websocket: &WebSocketRequest<'_>,
-    ) -> Outcome;
+    ) -> Outcome {
+        let _ = (cx, entry, answer, request, websocket);
+        Outcome::no_websocket()
+    }
 
     /// A raw connection was accepted.
     fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry);

@@ -1,24 +1,19 @@
 //! The route of one connection to an iproto server: an iproto route that is dialled.
 
-use std::any::Any;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hioload_pools::Lease;
-use hioload_protocol::http::WebSocketRequest;
 
 use super::body::Body;
 use super::error::CallError;
 use super::handler::{ERROR_BODY, Handler, IprotoClosed, IprotoPeer, IprotoRequest};
-use super::late::Late;
 use super::route::IprotoRoute;
 use super::session::IprotoSession;
 use crate::iproto::Connect;
 use crate::shard::Shard;
-use crate::shard::client::ClientCall;
-use crate::shard::entry::{Entry, Phase};
-use crate::shard::request::Request;
-use crate::shard::route::{Context, Outcome, Route};
+use crate::shard::client::{ClientCall, ClientRoute, DialledRoute};
+use crate::shard::entry::Phase;
+use crate::shard::route::Context;
 use crate::ws::{ClientId, ConnectError, Opened};
 
 /// Serves one connection to an iproto server, on a shard, by callbacks. See
@@ -235,91 +230,27 @@ impl<H: IprotoClientHandler> Handler for ByUser<H> {
     }
 }
 
-/// The handler of one client, and its connection while that is open.
-struct IprotoClientRoute<D: IprotoDialled>(IprotoRoute<D>);
-
-impl<D: IprotoDialled> Route for IprotoClientRoute<D> {
-    fn upgrade(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        unreachable!("no path leads to a client's route");
-    }
-
-    fn answered(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: Box<dyn Any>,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        unreachable!("no path leads to a client's route");
-    }
-
-    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
-        unreachable!("no listener leads to a client's route");
-    }
-
-    fn client(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
+impl<D: IprotoDialled> DialledRoute for IprotoRoute<D> {
+    fn told(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
         match call {
             ClientCall::Opened(entry, opened, _) => {
                 entry.advance(Phase::Open, cx.egress.now_ms);
                 cx.shard.counters.opened += 1;
-                self.0.open(cx, entry, (), |handler, shard, session| {
+                self.open(cx, entry, (), |handler, shard, session| {
                     handler.dialled(shard, session, opened);
                 });
             }
-            ClientCall::Failed(error) => self.0.handler().failed(cx.shard, error),
+            ClientCall::Failed(error) => self.handler().failed(cx.shard, error),
             ClientCall::Reconnecting { attempt, wait } => {
-                self.0.handler().reconnecting(cx.shard, attempt, wait);
+                self.handler().reconnecting(cx.shard, attempt, wait);
             }
-            ClientCall::Woken(id, None) => self.0.handler().woken(cx.shard, id, None),
+            ClientCall::Woken(id, None) => self.handler().woken(cx.shard, id, None),
             ClientCall::Woken(id, Some(entry)) => {
-                self.0.visit(cx, entry, |handler, shard, session| {
+                self.visit(cx, entry, |handler, shard, session| {
                     handler.woken(shard, id, Some(session));
                 });
             }
         }
-    }
-
-    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
-        self.0.received(cx, entry, bytes);
-    }
-
-    fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease> {
-        self.0.aim(cx, entry)
-    }
-
-    fn filled(&mut self, cx: &mut Context<'_>, entry: &mut Entry, lease: Lease, filled: usize) {
-        self.0.filled(cx, entry, lease, filled);
-    }
-
-    fn drained(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        self.0.drained(cx, entry);
-    }
-
-    fn timer(&mut self, cx: &mut Context<'_>, entry: &mut Entry, token: u64) {
-        self.0.timer(cx, entry, token);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        self.0.poll(cx, entry);
-    }
-
-    fn late(&mut self, cx: &mut Context<'_>, entry: &mut Entry, late: Late) {
-        self.0.late(cx, entry, late);
-    }
-
-    fn ended(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        self.0.ended(cx, entry);
-    }
-
-    fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
-        self.0.closed(cx, entry);
     }
 }
 
@@ -340,7 +271,7 @@ impl Shard {
         connect: Connect,
         handler: D,
     ) -> ClientId {
-        let route = IprotoClientRoute(IprotoRoute::new(handler, 1));
+        let route = ClientRoute(IprotoRoute::new(handler, 1));
         self.dial_route(connect.plan(), Box::new(route))
     }
 

@@ -1,10 +1,8 @@
 //! The route of an iproto listener: requests out of bytes, and what the protocol does by itself.
 
-use std::any::Any;
 use std::rc::Rc;
 
 use hioload_pools::{Lease, ObjectPool};
-use hioload_protocol::http::{self, WebSocketRequest};
 use hioload_protocol::iproto::{Action, CloseReason, Env, Event, ReplyTo, Violation};
 
 use super::body::Body;
@@ -16,8 +14,7 @@ use super::{Caller, Iproto};
 use crate::shard::entry::{Entry, Phase, Protocol};
 use crate::shard::handler::Closed;
 use crate::shard::link::Link;
-use crate::shard::request::Request;
-use crate::shard::route::{Context, Host, Outcome, Route, linger};
+use crate::shard::route::{Context, Host, Route, linger};
 use crate::shard::{SessionId, Shard};
 
 /// From this many bytes still to come on, the rest of a body is received straight into it.
@@ -185,27 +182,6 @@ impl<H: Handler> IprotoRoute<H> {
 }
 
 impl<H: Handler> Route for IprotoRoute<H> {
-    fn upgrade(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        Outcome::Refused(http::Response::text(404, "no WebSocket here"))
-    }
-
-    fn answered(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: Box<dyn Any>,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        Outcome::Refused(http::Response::text(404, "no WebSocket here"))
-    }
-
     fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let peer = IprotoPeer::new(cx.net, entry.socket);
         match self.0.handler.accept(cx.shard, &peer) {
