@@ -11,7 +11,8 @@ use super::connect::Connect;
 use super::error::ConnectError;
 use super::handler::{ClientId, Opened};
 use super::payload::Payload;
-use super::pipe::{Item, Pipe, Stage, Wakes};
+use super::pipe::{Item, Pipe};
+use super::presence::{Stage, Wakes};
 use crate::shard::{Closed, Dialled, Handler, Message, Request, Sent, Session, Shard, Upgrade};
 
 /// The handler of a connection that a handle uses.
@@ -36,7 +37,7 @@ impl Bridge {
         }
         let id = shard.dial(connect, self);
         let mut state = pipe.lock();
-        state.link = Some((shard.handle(), id.key));
+        state.presence.link = Some((shard.handle(), id.key));
         let cancelled = state.close.is_some();
         drop(state);
         if cancelled {
@@ -129,11 +130,11 @@ impl Handler for Bridge {
         let mut state = self.pipe.lock();
         state.lost += unsent;
         state.forget_outgoing();
-        state.reason = Some(reason);
+        state.presence.reason = Some(reason);
         state.paused = false;
         state.resume = false;
         if self.persists && state.close.is_none() {
-            state.stage = Stage::Down;
+            state.presence.stage = Stage::Down;
         } else {
             state.end(&mut wakes);
         }
@@ -147,11 +148,8 @@ impl Dialled for Bridge {
         let (high, max) = shard.outbox_marks();
         let mut wakes = Wakes::default();
         let mut state = self.pipe.lock();
-        state.stage = Stage::Open;
-        state.generation = opened.generation;
+        state.presence.opened(opened.generation, &mut wakes);
         state.subprotocol.clone_from(&opened.subprotocol);
-        state.error = None;
-        state.reason = None;
         state.high = high;
         state.message_max = max - high;
         if opened.generation > 1 && !state.deaf {
@@ -164,7 +162,6 @@ impl Dialled for Bridge {
             session.pause();
         }
         wakes.add_all(&mut state.writers);
-        wakes.add_all(&mut state.watchers);
         // Nobody may want it any more by now.
         let close = state.close.clone();
         drop(state);
@@ -177,7 +174,7 @@ impl Dialled for Bridge {
     fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
         let mut wakes = Wakes::default();
         let mut state = self.pipe.lock();
-        state.error = Some(error.clone());
+        state.presence.error = Some(error.clone());
         if !self.persists {
             state.end(&mut wakes);
         }
@@ -189,7 +186,7 @@ impl Dialled for Bridge {
 
     fn woken(&mut self, shard: &mut Shard, id: ClientId, session: Option<&mut Session<'_, ()>>) {
         let mut state = self.pipe.lock();
-        state.woken = false;
+        state.presence.woken = false;
         let closes = state.close.is_some();
         // Who closes takes nothing more, but the server must not wait for that.
         let resume = mem::take(&mut state.resume) || (closes && state.paused);
@@ -221,14 +218,12 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         let mut wakes = Wakes::default();
         let mut state = self.pipe.lock();
-        if state.stage != Stage::Ended {
-            if state.reason.is_none() && state.error.is_none() {
-                state.error = Some(ConnectError::Stopped);
-            }
+        if state.presence.stage != Stage::Ended {
+            state.presence.abandoned();
             state.end(&mut wakes);
         }
         // The shard is no longer there for it.
-        let link = state.link.take();
+        let link = state.presence.link.take();
         drop(state);
         drop(link);
         wakes.call();

@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use hioload_protocol::ws::CloseCode;
 
 use super::error::{Broken, ConnectError, SendError};
 use super::payload::Payload;
-use super::pipe::{Pipe, Stage};
+use super::pipe::Pipe;
+use super::presence::{Stage, wait};
 use crate::shard::Closed;
 
 /// An open connection to a server. It is `Send`, and used from any executor, from a plain thread
@@ -96,31 +96,6 @@ impl Drop for Owner {
     }
 }
 
-/// A place in a list of waiters, given up when the future that waits is dropped.
-struct Place<'a> {
-    pipe: &'a Pipe,
-    id: Option<u64>,
-    forget: fn(&Pipe, u64),
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            (self.forget)(self.pipe, id);
-        }
-    }
-}
-
-/// Waits in one of the lists of a pipe.
-async fn wait<T>(
-    pipe: &Pipe,
-    forget: fn(&Pipe, u64),
-    mut poll: impl FnMut(&mut Option<u64>, &Context<'_>) -> Poll<T>,
-) -> T {
-    let mut place = Place { pipe, id: None, forget };
-    poll_fn(|cx| poll(&mut place.id, cx)).await
-}
-
 impl Client {
     pub(super) fn new(pipe: Arc<Pipe>) -> Self {
         let owner = Arc::new(Owner(pipe));
@@ -131,7 +106,7 @@ impl Client {
     /// Waits until the connection is open for the first time.
     pub(super) async fn opened(&self) -> Result<(), ConnectError> {
         let pipe = &*self.sender.owner.0;
-        wait(pipe, Pipe::forget_watcher, |id, cx| pipe.poll_opened(id, cx)).await
+        wait(pipe, Pipe::forget_watcher, |id, cx| pipe.lock().presence.poll_opened(id, cx)).await
     }
 
     /// Sends a message. See [`Sender::send`].
@@ -236,14 +211,17 @@ impl Sender {
     pub async fn close(&self, code: CloseCode, reason: &str) -> Closed {
         let pipe = &*self.owner.0;
         pipe.close(code, reason);
-        wait(pipe, Pipe::forget_watcher, |id, cx| pipe.poll_ended(id, cx)).await
+        wait(pipe, Pipe::forget_watcher, |id, cx| pipe.lock().presence.poll_ended(id, cx))
+            .await
+            .unwrap_or(Closed::Lost)
     }
 
     /// Why the connection ended; `None` while it is open or may be opened again.
     #[must_use]
     pub fn closed(&self) -> Option<Closed> {
         let state = self.owner.0.lock();
-        (state.stage == Stage::Ended).then(|| state.reason.unwrap_or(Closed::Lost))
+        (state.presence.stage == Stage::Ended)
+            .then(|| state.presence.reason.unwrap_or(Closed::Lost))
     }
 
     /// The subprotocol that the server chose for the current connection.

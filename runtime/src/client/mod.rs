@@ -35,6 +35,7 @@ mod handle;
 mod handler;
 mod payload;
 mod pipe;
+mod presence;
 mod reconnect;
 mod resolve;
 mod url;
@@ -51,7 +52,7 @@ pub use reconnect::Reconnect;
 
 pub(crate) use connect::Plan;
 pub(crate) use connector::{background, open_on};
-pub(crate) use pipe::{Stage, Waiters, Wakes};
+pub(crate) use presence::{Presence, Stage, Wakes, wait};
 pub(crate) use reconnect::{STABLE_MS, is_worth_another};
 pub(crate) use resolve::{Wanted, look_up};
 pub(crate) use url::{Host, Target, Transport};

@@ -12,67 +12,16 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use hioload_pools::Key;
 use hioload_protocol::ws::CloseCode;
 
-use super::error::{Broken, ConnectError, SendError};
+use super::error::{Broken, SendError};
 use super::handle::Event;
 use super::payload::Payload;
-use crate::shard::{Closed, Order, ShardHandle};
+use super::presence::{Presence, Stage, Waiters, Wakes};
+use crate::shard::{Closed, Order};
 
 /// What a message costs in the inbox beside its bytes.
 const MESSAGE_COST: usize = size_of::<Payload>();
-
-/// Where the connection is, as the handle sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Not open, but it may be again.
-    #[default]
-    Down,
-    Open,
-    Ended,
-}
-
-/// Futures that wait for the same thing, by a number that each one keeps.
-#[derive(Default)]
-pub(crate) struct Waiters {
-    wakers: Vec<(u64, Waker)>,
-    last: u64,
-}
-
-impl Waiters {
-    pub(crate) fn wait(&mut self, id: &mut Option<u64>, cx: &Context<'_>) {
-        if let Some((_, waker)) = self.wakers.iter_mut().find(|(known, _)| Some(*known) == *id) {
-            waker.clone_from(cx.waker());
-            return;
-        }
-        self.last += 1;
-        *id = Some(self.last);
-        self.wakers.push((self.last, cx.waker().clone()));
-    }
-
-    fn forget(&mut self, id: u64) {
-        self.wakers.retain(|(known, _)| *known != id);
-    }
-}
-
-/// Wakers that were taken out, to be called once the lock is free.
-#[derive(Default)]
-pub(crate) struct Wakes(Vec<Waker>);
-
-impl Wakes {
-    pub(crate) fn add_all(&mut self, waiters: &mut Waiters) {
-        self.0.extend(waiters.wakers.drain(..).map(|(_, waker)| waker));
-    }
-
-    pub(crate) fn add(&mut self, waiter: &mut Option<Waker>) {
-        self.0.extend(waiter.take());
-    }
-
-    pub(crate) fn call(self) {
-        self.0.into_iter().for_each(Waker::wake);
-    }
-}
 
 pub(super) enum Item {
     Opened(u32),
@@ -80,15 +29,8 @@ pub(super) enum Item {
 }
 
 pub(super) struct State {
-    /// The shard, and the client's key there, once it knows of it.
-    pub(super) link: Option<(ShardHandle, Key)>,
-    /// An order for the shard is on its way, and it will look at everything.
-    pub(super) woken: bool,
-    pub(super) stage: Stage,
-    pub(super) generation: u32,
+    pub(super) presence: Presence<Closed>,
     pub(super) subprotocol: Option<String>,
-    pub(super) reason: Option<Closed>,
-    pub(super) error: Option<ConnectError>,
     /// The reader was told of a bad end.
     told: bool,
 
@@ -120,7 +62,6 @@ pub(super) struct State {
 
     pub(super) reader: Option<Waker>,
     pub(super) writers: Waiters,
-    pub(super) watchers: Waiters,
 }
 
 impl State {
@@ -159,14 +100,14 @@ impl State {
 
     /// It is over for good: everybody is told.
     pub(super) fn end(&mut self, wakes: &mut Wakes) {
-        if self.stage == Stage::Ended {
+        if self.presence.stage == Stage::Ended {
             return;
         }
-        self.stage = Stage::Ended;
+        self.presence.stage = Stage::Ended;
         self.forget_outgoing();
         wakes.add(&mut self.reader);
         wakes.add_all(&mut self.writers);
-        wakes.add_all(&mut self.watchers);
+        wakes.add_all(&mut self.presence.watchers);
     }
 
     pub(super) fn forget_outgoing(&mut self) {
@@ -177,24 +118,13 @@ impl State {
         self.ping = None;
     }
 
-    /// The order that must be left with the shard, if there is none on its way.
-    #[must_use]
-    fn order(&mut self) -> Option<(ShardHandle, Key)> {
-        if self.woken || self.stage == Stage::Ended {
-            return None;
-        }
-        let link = self.link.clone()?;
-        self.woken = true;
-        Some(link)
-    }
-
     /// The end of the messages.
     fn last_word(&mut self) -> Option<Broken> {
         let asked = self.close.is_some();
         if mem::replace(&mut self.told, true) || asked {
             return None;
         }
-        match (self.error.clone(), self.reason) {
+        match (self.presence.error.clone(), self.presence.reason) {
             (Some(error), _) => Some(Broken::GaveUp(error)),
             (None, Some(Closed::ByPeer(_))) => None,
             (None, reason) => Some(Broken::Ended(reason.unwrap_or(Closed::Lost))),
@@ -208,13 +138,8 @@ pub(super) struct Pipe(Mutex<State>);
 impl Pipe {
     pub(super) fn new(inbox: (usize, usize)) -> Self {
         Self(Mutex::new(State {
-            link: None,
-            woken: false,
-            stage: Stage::Down,
-            generation: 0,
+            presence: Presence::default(),
             subprotocol: None,
-            reason: None,
-            error: None,
             told: false,
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,
@@ -233,7 +158,6 @@ impl Pipe {
             deaf: false,
             reader: None,
             writers: Waiters::default(),
-            watchers: Waiters::default(),
         }))
     }
 
@@ -242,35 +166,8 @@ impl Pipe {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the first connection, or the end.
-    pub(super) fn poll_opened(
-        &self,
-        id: &mut Option<u64>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<(), ConnectError>> {
-        let mut state = self.lock();
-        if state.generation > 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if state.stage == Stage::Ended {
-            return Poll::Ready(Err(state.error.clone().unwrap_or(ConnectError::Stopped)));
-        }
-        state.watchers.wait(id, cx);
-        Poll::Pending
-    }
-
-    /// Waits for the end.
-    pub(super) fn poll_ended(&self, id: &mut Option<u64>, cx: &Context<'_>) -> Poll<Closed> {
-        let mut state = self.lock();
-        if state.stage == Stage::Ended {
-            return Poll::Ready(state.reason.unwrap_or(Closed::Lost));
-        }
-        state.watchers.wait(id, cx);
-        Poll::Pending
-    }
-
     pub(super) fn forget_watcher(&self, id: u64) {
-        self.lock().watchers.forget(id);
+        self.lock().presence.watchers.forget(id);
     }
 
     pub(super) fn forget_writer(&self, id: u64) {
@@ -285,11 +182,11 @@ impl Pipe {
         cx: &Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        if state.stage == Stage::Ended || state.close.is_some() {
+        if state.presence.stage == Stage::Ended || state.close.is_some() {
             return Poll::Ready(Err(SendError::Closed));
         }
         let len = payload.as_deref().map_or(0, <[u8]>::len);
-        let is_open = state.stage == Stage::Open;
+        let is_open = state.presence.stage == Stage::Open;
         if is_open && len > state.message_max {
             return Poll::Ready(Err(SendError::TooLarge { len, max: state.message_max }));
         }
@@ -317,7 +214,7 @@ impl Pipe {
             }
             return Poll::Ready(Some(Ok(event)));
         }
-        if state.stage == Stage::Ended {
+        if state.presence.stage == Stage::Ended {
             return Poll::Ready(state.last_word().map(Err));
         }
         state.reader = Some(cx.waker().clone());
@@ -327,7 +224,7 @@ impl Pipe {
     /// Asks for a ping; one that the shard has not sent yet is replaced.
     pub(super) fn ping(&self, payload: &[u8]) {
         let mut state = self.lock();
-        if state.stage == Stage::Open {
+        if state.presence.stage == Stage::Open {
             state.ping = Some(payload[..payload.len().min(125)].to_vec());
             self.post(state);
         }
@@ -336,7 +233,7 @@ impl Pipe {
     /// Asks for the closing handshake; the first one who asks is heard.
     pub(super) fn close(&self, code: CloseCode, reason: &str) {
         let mut state = self.lock();
-        if state.close.is_some() || state.stage == Stage::Ended {
+        if state.close.is_some() || state.presence.stage == Stage::Ended {
             return;
         }
         state.close = Some((code, reason.to_owned()));
@@ -363,7 +260,7 @@ impl Pipe {
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>) {
-        let order = state.order();
+        let order = state.presence.order();
         drop(state);
         if let Some((shard, client)) = order {
             shard.order(Order::Wake(client));
@@ -375,8 +272,8 @@ impl fmt::Debug for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("Pipe")
-            .field("stage", &state.stage)
-            .field("generation", &state.generation)
+            .field("stage", &state.presence.stage)
+            .field("generation", &state.presence.generation)
             .finish_non_exhaustive()
     }
 }

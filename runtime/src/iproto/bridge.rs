@@ -6,10 +6,10 @@ use std::time::Duration;
 use hioload_protocol::ws::CloseCode;
 
 use super::connect::Connect;
-use super::line::{Found, Line, Outgoing, Stage, Wish};
+use super::line::{Found, Line, Outgoing, Wish};
 use super::{Body, CallError, Closed, Handler, Peer, Request, Session};
 use crate::shard::{IprotoDialled, Shard};
-use crate::ws::{ClientId, ConnectError, Opened, Wakes};
+use crate::ws::{ClientId, ConnectError, Opened, Stage, Wakes};
 
 /// The handler of a connection that a channel uses.
 pub(super) struct Bridge {
@@ -31,7 +31,7 @@ impl Bridge {
         }
         let id = shard.dial_iproto(connect, self);
         let mut state = line.lock();
-        state.link = Some((shard.handle(), id.key));
+        state.presence.link = Some((shard.handle(), id.key));
         (state.bytes_max, state.calls_max) = shard.iproto_marks();
         let cancelled = state.wish.is_some();
         drop(state);
@@ -92,7 +92,7 @@ impl Handler for Bridge {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
         state.stats = session.stats();
-        state.reason = Some(reason);
+        state.presence.reason = Some(reason);
         state.down(self.persists, &mut wakes);
         drop(state);
         wakes.call();
@@ -103,7 +103,7 @@ impl IprotoDialled for Bridge {
     fn dialled(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
-        state.opened(opened.generation, &mut wakes);
+        state.presence.opened(opened.generation, &mut wakes);
         // Nobody may want it any more by now.
         let wish = state.wish;
         drop(state);
@@ -114,7 +114,7 @@ impl IprotoDialled for Bridge {
     fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
-        state.error = Some(error.clone());
+        state.presence.error = Some(error.clone());
         if !self.persists {
             state.end(&mut wakes);
         }
@@ -162,14 +162,12 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
-        if state.stage != Stage::Ended {
-            if state.reason.is_none() && state.error.is_none() {
-                state.error = Some(ConnectError::Stopped);
-            }
+        if state.presence.stage != Stage::Ended {
+            state.presence.abandoned();
             state.end(&mut wakes);
         }
         // The shard is no longer there for it.
-        let link = state.link.take();
+        let link = state.presence.link.take();
         drop(state);
         drop(link);
         wakes.call();

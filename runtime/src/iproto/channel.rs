@@ -1,7 +1,7 @@
 //! A connection to an iproto server, for any executor and any thread.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,10 +11,10 @@ use bytes::Bytes;
 
 use super::bridge::Bridge;
 use super::connect::Connect;
-use super::line::{Line, Outgoing, Stage, Wish};
+use super::line::{Line, Outgoing, Wish};
 use super::{CallError, Closed, Payload, Stats};
 use crate::shard::{Order, ShardHandle};
-use crate::ws::{ConnectError, background, block_on};
+use crate::ws::{ConnectError, Stage, background, block_on, wait};
 
 /// A connection to an iproto server, for many callers at once. It is `Send` and `Sync`; clones use
 /// the same connection, which is [shut down](Self::shutdown) when the last one is dropped.
@@ -110,22 +110,23 @@ impl Channel {
 
     /// Waits for the end of the connection, and answers why it ended.
     pub async fn done(&self) -> Closed {
-        let mut id = None;
-        let done = poll_fn(|cx| self.owner.0.poll_ended(&mut id, cx)).await;
-        done.unwrap_or(Closed::Lost)
+        let line = &*self.owner.0;
+        wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_ended(id, cx))
+            .await
+            .unwrap_or(Closed::Lost)
     }
 
     /// Whether calls can be made at the moment.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let state = self.owner.0.lock();
-        state.stage == Stage::Open && state.wish.is_none()
+        state.presence.stage == Stage::Open && state.wish.is_none()
     }
 
     /// Which connection it is: 1, and one more for each that was opened again.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.owner.0.lock().generation
+        self.owner.0.lock().presence.generation
     }
 
     /// What the connections of this channel have done, as of the last call that ended.
@@ -197,7 +198,27 @@ pub(crate) async fn open_on(shard: ShardHandle, connect: Connect) -> Result<Chan
     // Whatever becomes of this future, the end of the handle is the end of the connection.
     let channel = Channel { owner: Arc::new(Owner(line)) };
     shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
-    let mut id = None;
-    poll_fn(|cx| channel.owner.0.poll_opened(&mut id, cx)).await?;
+    let line = &*channel.owner.0;
+    wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_opened(id, cx)).await?;
     Ok(channel)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_future_that_is_dropped_waits_no_more() {
+        let line = Arc::new(Line::default());
+        let channel = Channel { owner: Arc::new(Owner(Arc::clone(&line))) };
+        for _ in 0..3 {
+            let mut done = pin!(channel.done());
+            assert!(done.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(!line.lock().presence.watchers.is_empty());
+        }
+        assert!(line.lock().presence.watchers.is_empty());
+    }
 }

@@ -11,13 +11,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hioload_pools::Key;
 
 use super::{Call, CallError, Closed, Stats};
-use crate::shard::{Order, ShardHandle};
-use crate::ws::{ConnectError, Waiters, Wakes};
-
-pub(super) use crate::ws::Stage;
+use crate::shard::Order;
+use crate::ws::{Presence, Stage, Wakes};
 
 /// Something to be sent.
 pub(super) struct Outgoing {
@@ -45,13 +42,7 @@ struct Waiting {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The shard, and the client's key there, once it knows of it.
-    pub(super) link: Option<(ShardHandle, Key)>,
-    woken: bool,
-    pub(super) stage: Stage,
-    pub(super) generation: u32,
-    pub(super) error: Option<ConnectError>,
-    pub(super) reason: Option<Closed>,
+    pub(super) presence: Presence<Closed>,
     pub(super) wish: Option<Wish>,
     /// Of this connection, and of those before it.
     pub(super) stats: Stats,
@@ -64,7 +55,6 @@ pub(super) struct State {
     cancelled: Vec<Call>,
     calls: HashMap<u64, Waiting>,
     last: u64,
-    watchers: Waiters,
 }
 
 /// What the shard finds when it looks.
@@ -95,18 +85,11 @@ impl State {
         waiting.map(|waiting| waiting.call = Some(call)).is_some()
     }
 
-    pub(super) fn opened(&mut self, generation: u32, wakes: &mut Wakes) {
-        self.stage = Stage::Open;
-        self.generation = generation;
-        (self.error, self.reason) = (None, None);
-        wakes.add_all(&mut self.watchers);
-    }
-
     /// The connection is over: nothing of what waits for it will be sent.
     pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) {
         self.past = self.past.plus(mem::take(&mut self.stats));
         self.cancelled.clear();
-        self.stage = Stage::Down;
+        self.presence.stage = Stage::Down;
         for Outgoing { call, .. } in mem::take(&mut self.outgoing) {
             let waker = call.and_then(|(ticket, _)| self.finish(ticket, Err(CallError::Stopped)));
             wakes.add(&mut { waker });
@@ -119,18 +102,18 @@ impl State {
 
     /// It is over for good: everybody is told.
     pub(super) fn end(&mut self, wakes: &mut Wakes) {
-        self.stage = Stage::Ended;
+        self.presence.stage = Stage::Ended;
         let unfinished = self.calls.values_mut().filter(|waiting| waiting.result.is_none());
         for waiting in unfinished {
             waiting.result = Some(Err(CallError::Dropped));
             wakes.add(&mut waiting.waker);
         }
-        wakes.add_all(&mut self.watchers);
+        wakes.add_all(&mut self.presence.watchers);
     }
 
     /// Takes something for the shard, if there is room for it.
     fn push(&mut self, outgoing: Outgoing) -> Result<(), CallError> {
-        match self.stage {
+        match self.presence.stage {
             Stage::Ended => return Err(CallError::Stopped),
             _ if self.wish.is_some() => return Err(CallError::Stopped),
             Stage::Down => return Err(CallError::NoChannel),
@@ -172,7 +155,7 @@ impl Line {
         timeout: Option<Duration>,
     ) -> Result<u64, CallError> {
         let mut state = self.lock();
-        if state.calls.len() >= state.calls_max && state.stage == Stage::Open {
+        if state.calls.len() >= state.calls_max && state.presence.stage == Stage::Open {
             let limit = u32::try_from(state.calls_max).unwrap_or(u32::MAX);
             return Err(CallError::TooManyCalls { limit });
         }
@@ -218,47 +201,20 @@ impl Line {
     /// Asks for the end; a wish to close is heard even after one to shut down.
     pub(super) fn wish(&self, wish: Wish) {
         let mut state = self.lock();
-        if state.stage != Stage::Ended && state.wish != Some(Wish::Close) {
+        if state.presence.stage != Stage::Ended && state.wish != Some(Wish::Close) {
             state.wish = Some(wish);
             Self::post(state);
         }
     }
 
-    /// Waits for the first connection, or the end.
-    pub(super) fn poll_opened(
-        &self,
-        id: &mut Option<u64>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<(), ConnectError>> {
-        let mut state = self.lock();
-        if state.generation > 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if state.stage == Stage::Ended {
-            return Poll::Ready(Err(state.error.clone().unwrap_or(ConnectError::Stopped)));
-        }
-        state.watchers.wait(id, cx);
-        Poll::Pending
-    }
-
-    /// Waits for the end, and why it came.
-    pub(super) fn poll_ended(
-        &self,
-        id: &mut Option<u64>,
-        cx: &Context<'_>,
-    ) -> Poll<Option<Closed>> {
-        let mut state = self.lock();
-        if state.stage == Stage::Ended {
-            return Poll::Ready(state.reason);
-        }
-        state.watchers.wait(id, cx);
-        Poll::Pending
+    pub(super) fn forget_watcher(&self, id: u64) {
+        self.lock().presence.watchers.forget(id);
     }
 
     /// Everything that waits for the shard.
     pub(super) fn take(&self) -> Found {
         let mut state = self.lock();
-        state.woken = false;
+        state.presence.woken = false;
         state.outgoing_bytes = 0;
         Found {
             outgoing: mem::take(&mut state.outgoing),
@@ -269,11 +225,7 @@ impl Line {
 
     /// Leaves an order with the shard, if there is none on its way.
     fn post(mut state: MutexGuard<'_, State>) {
-        if state.woken || state.stage == Stage::Ended {
-            return;
-        }
-        let Some((shard, client)) = state.link.clone() else { return };
-        state.woken = true;
+        let Some((shard, client)) = state.presence.order() else { return };
         drop(state);
         shard.order(Order::Wake(client));
     }
@@ -283,8 +235,8 @@ impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("Line")
-            .field("stage", &state.stage)
-            .field("generation", &state.generation)
+            .field("stage", &state.presence.stage)
+            .field("generation", &state.presence.generation)
             .finish_non_exhaustive()
     }
 }
