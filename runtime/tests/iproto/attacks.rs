@@ -8,7 +8,7 @@ use hioload::config::ReactorChoice;
 use hioload::iproto::{CloseReason, Closed, Header, PING, Request, Session, Violation};
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Peer, Recorder, Told, ask, echo, next, packet, start};
+use crate::support::{PATIENCE, Peer, Recorder, Told, ask, echo, next, packet, record, start};
 
 fn silent(_: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
     request.reply.discard();
@@ -18,8 +18,7 @@ fn silent(_: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
 fn a_giant_claim_ends_the_connection_at_its_header(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(reactor, |_| {}, move |_| Recorder(silent, tell.clone()));
+    let (server, told) = record(reactor, |_| {}, silent);
     let limit = 16 << 20;
     for len in [limit + 1, 100_000_000, u32::MAX] {
         let mut peer = Peer::connect(&server);
@@ -116,12 +115,7 @@ fn too_many_open_requests_end_the_connection(
 fn a_packet_that_takes_too_long_ends_the_connection(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
-        reactor,
-        |config| config.iproto.packet_age_ms_max = 100,
-        move |_| Recorder(silent, tell.clone()),
-    );
+    let (server, told) = record(reactor, |config| config.iproto.packet_age_ms_max = 100, silent);
     let mut peer = Peer::connect(&server);
     peer.write(&packet(1, 1, b"begun")[..14]);
     assert_eq!(peer.try_read(), None);
@@ -156,15 +150,11 @@ fn a_peer_that_never_reads_is_not_read_from(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
     #[values(0, 10_000)] len: usize,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |config| config.websocket.progress_timeout_ms = 2000,
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                session.reply(request.reply, request.body);
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            session.reply(request.reply, request.body);
         },
     );
     let before = ask(&server, |shard| shard.stats().pool.in_use_bytes);

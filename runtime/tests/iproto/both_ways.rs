@@ -1,6 +1,5 @@
 //! Calls of our own on a connection that the peer opened.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use hioload::Shard;
@@ -8,7 +7,7 @@ use hioload::config::ReactorChoice;
 use hioload::iproto::{Body, CallError, Closed, Handler, Peer as Who, Reply, Request, Session};
 use rstest::rstest;
 
-use crate::support::{Packet, Peer, Recorder, Told, ask, next, start};
+use crate::support::{Packet, Peer, Told, ask, next, record, start};
 
 /// Answers each request with what the peer says to a question about it.
 #[derive(Default)]
@@ -63,26 +62,22 @@ fn a_handler_calls_back_on_the_same_connection(
 fn a_future_of_the_shard_waits_for_the_peer(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                let (kept, dropped) =
-                    (session.ask(5, request.body, None, shard), session.ask(6, "?", None, shard));
-                let reply = request.reply.into_remote(shard);
-                shard
-                    .spawn(async move {
-                        drop(dropped);
-                        match kept.await {
-                            Ok(body) => reply.send(body),
-                            Err(error) => reply.send(error.to_string()),
-                        }
-                    })
-                    .detach();
-            };
-            Recorder(answer, tell.clone())
+        |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            let (kept, dropped) =
+                (session.ask(5, request.body, None, shard), session.ask(6, "?", None, shard));
+            let reply = request.reply.into_remote(shard);
+            shard
+                .spawn(async move {
+                    drop(dropped);
+                    match kept.await {
+                        Ok(body) => reply.send(body),
+                        Err(error) => reply.send(error.to_string()),
+                    }
+                })
+                .detach();
         },
     );
     let mut peer = Peer::connect(&server);
@@ -105,23 +100,19 @@ fn a_future_of_the_shard_waits_for_the_peer(
 fn a_call_ends_in_time_and_its_late_response_is_no_request(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                // The earliest there is, also for who gives no time at all.
-                let short = Some(Duration::ZERO);
-                if &*request.body == b"cancel" {
-                    let call = session.call(5, "?", short, 2).unwrap();
-                    assert!(session.cancel(call) && !session.cancel(call));
-                } else {
-                    session.call(5, "?", short, 1).unwrap();
-                }
-                session.reply(request.reply, "asked");
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            // The earliest there is, also for who gives no time at all.
+            let short = Some(Duration::ZERO);
+            if &*request.body == b"cancel" {
+                let call = session.call(5, "?", short, 2).unwrap();
+                assert!(session.cancel(call) && !session.cancel(call));
+            } else {
+                session.call(5, "?", short, 1).unwrap();
+            }
+            session.reply(request.reply, "asked");
         },
     );
     let mut peer = Peer::connect(&server);
@@ -141,19 +132,15 @@ fn a_call_ends_in_time_and_its_late_response_is_no_request(
 fn calls_that_wait_at_the_end_are_told_of_it(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                for token in 1..=3 {
-                    session.call(5, "?", None, token).unwrap();
-                }
-                assert_eq!(session.pending(), 3);
-                request.reply.discard();
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            for token in 1..=3 {
+                session.call(5, "?", None, token).unwrap();
+            }
+            assert_eq!(session.pending(), 3);
+            request.reply.discard();
         },
     );
     let mut peer = Peer::connect(&server);
@@ -178,16 +165,12 @@ fn calls_that_wait_at_the_end_are_told_of_it(
 fn notifies_go_both_ways(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                session.notify(8, "news").unwrap();
-                session.reply(request.reply, "told");
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            session.notify(8, "news").unwrap();
+            session.reply(request.reply, "told");
         },
     );
     let mut peer = Peer::connect(&server);
@@ -211,18 +194,14 @@ fn a_response_is_read_behind_requests_of_a_peer_that_does_not_read(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
     const REQUESTS: u32 = 1000;
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                if request.msg == 1 {
-                    session.call(5, "?", Some(crate::support::PATIENCE), 1).unwrap();
-                }
-                session.reply(request.reply, request.body);
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            if request.msg == 1 {
+                session.call(5, "?", Some(crate::support::PATIENCE), 1).unwrap();
+            }
+            session.reply(request.reply, request.body);
         },
     );
     let mut peer = Peer::connect(&server);

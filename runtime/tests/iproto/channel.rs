@@ -13,7 +13,7 @@ use hioload::ws::{Connector, block_on};
 use hioload::{Running, Shard};
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Packet, Peer, Recorder, Told, address, ask, echo, next, start};
+use crate::support::{PATIENCE, Packet, Peer, Told, address, ask, echo, next, record, start};
 
 fn connector(reactor: ReactorChoice, change: impl FnOnce(&mut Config)) -> Connector {
     let mut config = Config::default();
@@ -297,17 +297,13 @@ impl ClientHandler for Both {
 fn callbacks_on_a_shard_serve_what_the_server_asks(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                let who = session.ask(2, "who are you?", None, shard);
-                let reply = request.reply.into_remote(shard);
-                shard.spawn(async move { reply.send(who.await.unwrap()) }).detach();
-            };
-            Recorder(answer, tell.clone())
+        |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            let who = session.ask(2, "who are you?", None, shard);
+            let reply = request.reply.into_remote(shard);
+            shard.spawn(async move { reply.send(who.await.unwrap()) }).detach();
         },
     );
     let connector = connector(reactor, |_| {});
@@ -333,11 +329,10 @@ fn callbacks_on_a_shard_serve_what_the_server_asks(
 fn notifies_arrive_in_their_order(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
     let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
         session.reply(request.reply, request.body);
     };
-    let server = start(reactor, |_| {}, move |_| Recorder(answer, tell.clone()));
+    let (server, told) = record(reactor, |_| {}, answer);
     let connector = connector(reactor, |_| {});
     let channel = open(&connector, &server);
     for msg in 0..1000_u32 {

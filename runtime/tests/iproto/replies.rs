@@ -10,7 +10,7 @@ use hioload::iproto::{Handler, Mux, Peer as Who, RemoteReply, Reply, Request, Se
 use hioload::{Running, Shard};
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Packet, Peer, Recorder, Told, ask, echo, next, packet, start};
+use crate::support::{PATIENCE, Packet, Peer, Told, ask, echo, next, packet, record, start};
 
 const ERROR: [u8; 4] = [0xff; 4];
 
@@ -223,22 +223,16 @@ fn replies_to_a_peer_that_left_harm_nobody(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
     let (kept, replies) = mpsc::channel::<RemoteReply>();
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let kept = kept.clone();
-            let answer =
-                move |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                    if request.msg == 1 {
-                        kept.send(request.reply.into_remote(shard)).unwrap();
-                        session.close();
-                    } else {
-                        session.reply(request.reply, request.body);
-                    }
-                };
-            Recorder(answer, tell.clone())
+        move |shard: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            if request.msg == 1 {
+                kept.send(request.reply.into_remote(shard)).unwrap();
+                session.close();
+            } else {
+                session.reply(request.reply, request.body);
+            }
         },
     );
     let mut peer = Peer::connect(&server);
@@ -293,16 +287,12 @@ fn panics(server: &Running) -> u64 {
 fn a_panic_costs_one_connection(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |_| {},
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                assert_ne!(&*request.body, b"panic", "as the test wishes");
-                session.reply(request.reply, request.body);
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            assert_ne!(&*request.body, b"panic", "as the test wishes");
+            session.reply(request.reply, request.body);
         },
     );
     let (mut one, mut other) = (Peer::connect(&server), Peer::connect(&server));

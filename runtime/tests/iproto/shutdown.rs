@@ -8,7 +8,7 @@ use hioload::config::ReactorChoice;
 use hioload::iproto::{CloseReason, Closed, PING, Request, SHUTDOWN, Session};
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Packet, Peer, Recorder, Told, echo, next, start};
+use crate::support::{PATIENCE, Packet, Peer, Told, echo, next, record, start};
 
 fn empty(msg: u32, sync: u32) -> Packet {
     Packet { msg, sync, body: Vec::new() }
@@ -31,13 +31,8 @@ fn pings_are_answered(
 fn a_peer_is_pinged_and_given_up(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
     let answer = |_: &mut Shard, _: &mut Session<'_, ()>, _: Request| {};
-    let server = start(
-        reactor,
-        |config| config.iproto.ping_interval_ms = 50,
-        move |_| Recorder(answer, tell.clone()),
-    );
+    let (server, told) = record(reactor, |config| config.iproto.ping_interval_ms = 50, answer);
     let began = Instant::now();
     let mut peer = Peer::connect(&server);
     assert_eq!(peer.read(), empty(PING, 0));
@@ -55,13 +50,8 @@ fn a_peer_is_pinged_and_given_up(
 fn an_idle_connection_ends(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
     let answer = |_: &mut Shard, _: &mut Session<'_, ()>, _: Request| {};
-    let server = start(
-        reactor,
-        |config| config.iproto.idle_timeout_ms = 50,
-        move |_| Recorder(answer, tell.clone()),
-    );
+    let (server, told) = record(reactor, |config| config.iproto.idle_timeout_ms = 50, answer);
     assert_eq!(Peer::connect(&server).try_read(), None);
     assert_eq!(next(&told), Told::Closed(Closed::Protocol(CloseReason::IdleTimeout)));
     server.stop().unwrap();
@@ -71,17 +61,12 @@ fn an_idle_connection_ends(
 fn a_peer_shuts_down_and_gets_its_answers_first(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
     let (kept, replies) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |config| config.iproto.shutdown_timeout_ms = PATIENCE.as_millis() as u64,
-        move |_| {
-            let kept = kept.clone();
-            let answer = move |shard: &mut Shard, _: &mut Session<'_, ()>, request: Request| {
-                kept.send(request.reply.into_remote(shard)).unwrap();
-            };
-            Recorder(answer, tell.clone())
+        move |shard: &mut Shard, _: &mut Session<'_, ()>, request: Request| {
+            kept.send(request.reply.into_remote(shard)).unwrap();
         },
     );
     let mut peer = Peer::connect(&server);
@@ -100,19 +85,15 @@ fn a_peer_shuts_down_and_gets_its_answers_first(
 fn a_handler_shuts_down_behind_its_calls(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
-    let server = start(
+    let (server, told) = record(
         reactor,
         |config| config.iproto.shutdown_timeout_ms = PATIENCE.as_millis() as u64,
-        move |_| {
-            let answer = |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
-                session.call(5, "?", None, 1).unwrap();
-                session.shutdown();
-                assert!(!session.is_open());
-                assert!(session.call(5, "?", None, 2).is_err(), "no new calls");
-                session.reply(request.reply, "going");
-            };
-            Recorder(answer, tell.clone())
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            session.call(5, "?", None, 1).unwrap();
+            session.shutdown();
+            assert!(!session.is_open());
+            assert!(session.call(5, "?", None, 2).is_err(), "no new calls");
+            session.reply(request.reply, "going");
         },
     );
     let mut peer = Peer::connect(&server);
@@ -132,13 +113,8 @@ fn a_handler_shuts_down_behind_its_calls(
 fn the_end_of_the_server_is_a_shutdown_of_each_connection(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
-    let (tell, told) = mpsc::channel();
     let answer = |_: &mut Shard, _: &mut Session<'_, ()>, _: Request| {};
-    let server = start(
-        reactor,
-        |config| config.iproto.shutdown_timeout_ms = 200,
-        move |_| Recorder(answer, tell.clone()),
-    );
+    let (server, told) = record(reactor, |config| config.iproto.shutdown_timeout_ms = 200, answer);
     let (mut good, mut deaf) = (Peer::connect(&server), Peer::connect(&server));
     good.send(PING, 1, b"");
     deaf.send(PING, 1, b"");

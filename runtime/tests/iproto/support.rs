@@ -189,6 +189,19 @@ where
     }
 }
 
+/// A server with a [`Recorder`] that answers like `answer`.
+pub(crate) fn record<F>(
+    reactor: ReactorChoice,
+    change: impl FnOnce(&mut Config),
+    answer: F,
+) -> (Running, mpsc::Receiver<Told>)
+where
+    F: FnMut(&mut Shard, &mut Session<'_, ()>, Request) + Clone + Send + Sync + 'static,
+{
+    let (tell, told) = mpsc::channel();
+    (start(reactor, change, move |_| Recorder(answer.clone(), tell.clone())), told)
+}
+
 pub(crate) fn next(told: &mpsc::Receiver<Told>) -> Told {
     told.recv_timeout(PATIENCE).expect("the handler is told")
 }
