@@ -22,3 +22,35 @@ pub fn parse<F: Parser>(program: &str) -> Result<F, ExitCode> {
         ExitCode::from(2)
     })
 }
+
+/// The one of `all` that has this name; `what` they are, in the plural.
+///
+/// # Errors
+/// There is none: the names that there are.
+pub fn named<T>(
+    all: impl IntoIterator<Item = T>,
+    what: &str,
+    name_of: impl Fn(&T) -> &'static str,
+    name: &str,
+) -> Result<T, String> {
+    let mut names = Vec::new();
+    for each in all {
+        if name_of(&each) == name {
+            return Ok(each);
+        }
+        names.push(name_of(&each));
+    }
+    Err(format!("the {what} are {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn who_is_not_there_is_told_who_is() {
+        let find = |name| named(["a", "b"], "letters", |letter| letter, name);
+        assert_eq!(find("b"), Ok("b"));
+        assert_eq!(find("c"), Err("the letters are a, b".to_owned()));
+    }
+}

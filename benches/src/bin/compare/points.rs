@@ -1,5 +1,7 @@
 //! The points at which the servers are measured, by name.
 
+use hioload_benches::command_line;
+
 /// What the clients do at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -86,10 +88,7 @@ impl Point {
 
 /// The point of this name.
 pub(crate) fn point(name: &str) -> Result<Point, String> {
-    POINTS.into_iter().find(|point| point.name == name).ok_or_else(|| {
-        let names: Vec<_> = POINTS.iter().map(|point| point.name).collect();
-        format!("the points are {}", names.join(", "))
-    })
+    command_line::named(POINTS, "points", |point| point.name, name)
 }
 
 fn size(bytes: u32) -> String {

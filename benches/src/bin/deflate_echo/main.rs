@@ -76,10 +76,7 @@ struct Flags {
 }
 
 fn peer(name: &str) -> Result<Peer, String> {
-    PEERS.into_iter().find(|peer| peer.name == name).ok_or_else(|| {
-        let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
-        format!("the servers are {}", names.join(", "))
-    })
+    command_line::named(PEERS, "servers", |peer| peer.name, name)
 }
 
 fn main() -> ExitCode {
