@@ -4,7 +4,7 @@
 //! [`Error`]. It answers nothing by itself and never holds more memory than it has to.
 
 use super::event::{Control, Event, Message};
-use super::frame::{self, HEADER_BYTES_MAX, Header, Receiver};
+use super::frame::{self, HEADER_BYTES_MAX, Header, Receiver, Short};
 use super::mask::{mask, rotated};
 use super::overhead::Overhead;
 use super::utf8::{self, Incremental};
@@ -154,6 +154,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
         at: &mut usize,
         env: &mut Env<'_, M>,
     ) -> Result<Option<Event<B>>, Error> {
+        if let Some(short) = self.read_short(input, at, env.limits) {
+            return short.map(Some).map_err(|violation| self.fail(violation));
+        }
         if self.is_deaf() {
             *at = input.len();
             return Ok(None);
@@ -282,6 +285,41 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Connection<B> {
     /// Whether whatever comes is ignored.
     const fn is_deaf(&self) -> bool {
         matches!(self.state, State::CloseReceived | State::Closed | State::Failed)
+    }
+
+    /// The usual input in a fraction of the steps: between two messages, one of a single
+    /// uncompressed frame of at most 125 bytes that is there as a whole. `None`: it is something
+    /// else, and nothing was done.
+    #[inline]
+    fn read_short(
+        &mut self,
+        input: &mut [u8],
+        at: &mut usize,
+        limits: &Limits,
+    ) -> Option<Result<Event<B>, Violation>> {
+        let is_between = matches!(self.phase, Phase::Header { len: 0, .. }) && !self.fragmented;
+        if !is_between || self.is_deaf() {
+            return None;
+        }
+        let header_at = *at;
+        let Short { kind, key, header_len, len } =
+            frame::decode_short(input.get(header_at..)?, self.role)?;
+        let start = header_at + header_len;
+        let payload = start..start + len;
+        let bytes = input.get_mut(payload.clone())?;
+        if len > limits.message_bytes_max {
+            return None;
+        }
+        *at = payload.end;
+        self.unmask(bytes, key);
+        if kind == MessageKind::Text && utf8::check(bytes).is_err() {
+            *at = input.len();
+            return Some(Err(Violation::TextNotUtf8));
+        }
+        self.overhead.credit_payload(len);
+        self.overhead.credit_message();
+        let body = Body::Window { payload, header_at: Some(header_at) };
+        Some(Ok(Event::Message(Message { kind, compressed: false, body })))
     }
 
     fn next_event<M: Memory<Buffer = B>>(

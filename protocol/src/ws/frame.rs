@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CloseCode, Opcode, Role, Violation};
+use super::{CloseCode, MessageKind, Opcode, Role, Violation};
 
 /// The longest header: two bytes, a 64-bit length, a masking key.
 pub const HEADER_BYTES_MAX: usize = 14;
@@ -177,6 +177,36 @@ pub(super) fn decode(
         len,
     };
     Ok(Some((header, end)))
+}
+
+/// The header of the usual frame: a whole uncompressed message of at most 125 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Short {
+    pub(super) kind: MessageKind,
+    /// Zeros if it is not masked.
+    pub(super) key: [u8; 4],
+    /// How long the header is.
+    pub(super) header_len: usize,
+    /// How long the payload is.
+    pub(super) len: usize,
+}
+
+/// Reads a header that is as short as those of most messages, and masked as `role` wants what it
+/// receives. `None`: it is another one, or not whole, and [`decode`] has to say what it is.
+#[inline]
+pub(super) fn decode_short(bytes: &[u8], role: Role) -> Option<Short> {
+    let &[first, second, ..] = bytes else { return None };
+    let kind = match first ^ FIN {
+        0x1 => MessageKind::Text,
+        0x2 => MessageKind::Binary,
+        _ => return None,
+    };
+    let (len, key, header_len) = match role {
+        Role::Server => (second ^ MASKED, *bytes[2..].first_chunk()?, 6),
+        Role::Client => (second, [0; 4], 2),
+    };
+    let len = usize::from(len);
+    (len <= CONTROL_BYTES_MAX).then_some(Short { kind, key, header_len, len })
 }
 
 /// The length of the payload, and where in the header it ends. `short` is its seven bits, `bytes`

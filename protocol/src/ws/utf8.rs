@@ -102,12 +102,18 @@ impl Default for Incremental {
     }
 }
 
+/// Below this, the vectors are not used: they are of no use to a text that fits into one or two.
+const VECTORS_FROM: usize = 64;
+
 /// Checks a text that is there as a whole, which is a little faster.
 ///
 /// # Errors
 /// It is not UTF-8.
 #[inline]
 pub fn check(text: &[u8]) -> Result<(), Invalid> {
+    if text.len() < VECTORS_FROM && text.is_ascii() {
+        return Ok(());
+    }
     simdutf8::basic::from_utf8(text).map(|_| ()).map_err(|_| Invalid)
 }
 

@@ -33,6 +33,7 @@ impl Message {
     }
 
     /// A message with `room` bytes in front of its payload that belong to it alone.
+    #[inline]
     pub(crate) fn with_room(kind: MessageKind, lease: Lease, room: usize) -> Self {
         let payload_at = u8::try_from(room).expect("a frame header has at most 14 bytes");
         Self { kind, lease, payload_at }

@@ -123,47 +123,30 @@ impl<H: Handler> WebSocketRoute<H> {
         }
     }
 
-    /// Takes what an event is about out of the front `at` bytes of `bytes`.
+    /// Whatever is not a message that lies as a whole in `bytes`, which were read.
     fn event(
         &mut self,
         cx: &mut Context<'_>,
         entry: &mut Entry,
-        bytes: &mut Lease,
-        at: usize,
+        bytes: &Lease,
         event: Event<Lease>,
     ) {
         match event {
             Event::Message(ws::Message { kind, body, compressed: true }) => {
                 self.compressed(cx, entry, kind, body.bytes(bytes));
-                bytes.advance(at);
-            }
-            Event::Message(ws::Message {
-                kind, body: Body::Window { payload, header_at }, ..
-            }) => {
-                let rest = bytes.split_off(at);
-                let mut window = std::mem::replace(bytes, rest);
-                let start = header_at.unwrap_or(payload.start);
-                window.truncate(payload.end);
-                window.advance(start);
-                let message = Message::with_room(kind, window, payload.start - start);
-                self.message(cx, entry, message);
             }
             Event::Message(ws::Message {
                 kind, body: Body::Assembled { mut buffer, len }, ..
             }) => {
                 buffer.truncate(len);
                 self.message(cx, entry, Message::new(kind, buffer));
-                bytes.advance(at);
             }
-            Event::Ping(payload) => {
-                answer_ping(cx, entry, payload);
-                bytes.advance(at);
+            Event::Message(ws::Message { body: Body::Window { .. }, .. }) => {
+                unreachable!("these are taken out of their bytes")
             }
-            Event::Pong(_) => bytes.advance(at),
-            Event::Close { code, reason } => {
-                answer_close(cx, entry, code, &reason);
-                bytes.advance(at);
-            }
+            Event::Ping(payload) => answer_ping(cx, entry, payload),
+            Event::Pong(_) => {}
+            Event::Close { code, reason } => answer_close(cx, entry, code, &reason),
         }
     }
 }
@@ -208,7 +191,25 @@ impl<H: Handler> Route for WebSocketRoute<H> {
             let mut env = Env { limits, memory: &mut memory, now_ms };
             let mut at = 0;
             match connection.read(&mut bytes, &mut at, &mut env) {
-                Ok(Some(event)) => self.event(cx, entry, &mut bytes, at, event),
+                Ok(Some(Event::Message(ws::Message {
+                    kind,
+                    body: Body::Window { payload, header_at },
+                    compressed: false,
+                }))) => {
+                    // Most receives are one message: then nobody shares its window.
+                    let rest = (at < bytes.len()).then(|| bytes.split_off(at));
+                    let start = header_at.unwrap_or(payload.start);
+                    bytes.truncate(payload.end);
+                    bytes.advance(start);
+                    let message = Message::with_room(kind, bytes, payload.start - start);
+                    self.message(cx, entry, message);
+                    let Some(rest) = rest else { return };
+                    bytes = rest;
+                }
+                Ok(Some(event)) => {
+                    self.event(cx, entry, &bytes, event);
+                    bytes.advance(at);
+                }
                 Ok(None) => return,
                 Err(error) => return fail(cx, entry, &error),
             }
