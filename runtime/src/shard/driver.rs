@@ -70,6 +70,10 @@ impl<R: Reactor> Driver<R> {
                 unreachable!("the loop takes these itself")
             }
         }
+        // What most events leave behind: nothing of the outside is to be brought in line with it.
+        if before == Phase::Open && entry.is_steady() {
+            return;
+        }
         self.settle(entry);
         if entry.phase != before || entry.outbox.is_blocked() || entry.is_mid_message() {
             self.arm(entry);

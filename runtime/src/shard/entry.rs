@@ -94,6 +94,21 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Flags(u16);
 
+impl Flags {
+    /// Those of an open connection for which something is to be done when an event is over.
+    const UNSETTLED: Self = {
+        let mut flags = Self(0);
+        flags.set_counted(true);
+        flags.set_unarmed(true);
+        flags.set_paused(true);
+        flags
+    };
+
+    const fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+}
+
 macro_rules! flags {
     ($($(#[$doc:meta])* $name:ident / $set:ident: $bit:literal,)*) => {
         impl Flags {
@@ -207,6 +222,16 @@ impl Entry {
             Protocol::Iproto(iproto) => iproto.connection.is_mid_packet(),
             Protocol::Handshake(_) | Protocol::Dialing(_) | Protocol::Raw => false,
         }
+    }
+
+    /// Whether it is open, between two messages and received from as ever, and nothing waits: then
+    /// there is nothing to settle, and its timer can stay as it is.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.phase == Phase::Open
+            && self.receiving == Receiving::Pool
+            && !self.flags.any(Flags::UNSETTLED)
+            && !self.outbox.is_blocked()
+            && !self.is_mid_message()
     }
 
     /// Whether what the peer sends is received at all.

@@ -164,6 +164,7 @@ impl Link<'_> {
     }
 
     /// Queues a message compressed, if that was agreed and is worth it; says whether it did.
+    #[inline]
     fn compress(&mut self, kind: MessageKind, payload: &[u8]) -> Result<bool, Exhausted> {
         if self.entry.deflate == DeflateId::NONE {
             return Ok(false);

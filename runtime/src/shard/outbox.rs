@@ -224,14 +224,14 @@ impl Egress {
             self.append(outbox, frame);
             return Ok(true);
         }
-        let mut staging = self.staging_of(room)?;
+        // Taken out for as long as it is written to.
+        self.staging_of(room)?;
+        let Some(mut staging) = self.staging.take() else { return Err(Exhausted) };
         let written = self.windows.write(id, message, &mut staging);
         let frame = written.map(|len| staging.split_to(len));
         self.staging = Some(staging);
-        match frame {
-            Some(frame) => self.append(outbox, frame),
-            None => return Ok(false),
-        }
+        let Some(frame) = frame else { return Ok(false) };
+        self.append(outbox, frame);
         Ok(true)
     }
 
@@ -324,26 +324,18 @@ impl Egress {
         self.settled = None;
     }
 
+    /// The next `len` bytes of the staging buffer.
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
-        let mut staging = self.staging_of(len)?;
-        let piece = staging.split_to(len);
-        self.staging = Some(staging);
-        Ok(piece)
+        Ok(self.staging_of(len)?.split_to(len))
     }
 
-    /// Takes out the staging buffer, or a new one if less than `len` bytes of it are left.
-    fn staging_of(&mut self, len: usize) -> Result<Lease, Exhausted> {
-        match self.staging.take() {
-            Some(staging) if staging.len() >= len => Ok(staging),
-            left => {
-                let size = len.max(STAGING_BYTES);
-                let fresh = self.pool.acquire(size, size);
-                if fresh.is_none() {
-                    self.staging = left;
-                }
-                fresh.ok_or(Exhausted)
-            }
+    /// The staging buffer, a new one if less than `len` bytes of it are left.
+    fn staging_of(&mut self, len: usize) -> Result<&mut Lease, Exhausted> {
+        if self.staging.as_ref().is_none_or(|staging| staging.len() < len) {
+            let size = len.max(STAGING_BYTES);
+            self.staging = Some(self.pool.acquire(size, size).ok_or(Exhausted)?);
         }
+        self.staging.as_mut().ok_or(Exhausted)
     }
 
     fn take_node(&mut self, segment: Shared) -> u32 {

@@ -33,6 +33,7 @@ use super::secrets::Secrets;
 use super::settings::Settings;
 use super::spin::Spin;
 use super::{Action, Counters, Shard, ShardHandle};
+use crate::Time;
 use crate::place::ShardPlace;
 use crate::reactor::{BATCH_MAX, Completion, Event, Reactor, ReactorStats};
 
@@ -237,10 +238,14 @@ impl<R: Reactor> Turn<R> {
         let drained = self.drain_until_ms.and_then(|until| {
             [until, until + CLOSE_GRACE_MS + 1].into_iter().find(|at| *at > egress.now_ms)
         });
-        let until_ms = [wheel.next_tick(), dials, retry, drained];
-        let ticks = until_ms.into_iter().flatten().min().map(|ms| ms.saturating_mul(1_000_000));
-        let sleeper = shard.executor.timers().next().map(|time| time.as_nanos());
-        let next = ticks.into_iter().chain(sleeper).min()?;
+        let sleeper = shard.executor.timers().next().map(Time::as_nanos);
+        let next = [wheel.next_tick(), dials, retry, drained]
+            .map(|ms| ms.map_or(u64::MAX, |ms| ms.saturating_mul(1_000_000)))
+            .into_iter()
+            .fold(sleeper.unwrap_or(u64::MAX), u64::min);
+        if next == u64::MAX {
+            return None;
+        }
         Some(Duration::from_nanos(next.saturating_sub(reactor.now().as_nanos())))
     }
 
@@ -271,6 +276,9 @@ impl<R: Reactor> Turn<R> {
 
     /// Those of whom the reactor would have reported by now that their send blocked.
     fn confirm_flushed(&mut self) {
+        if self.driver.unsure.is_empty() {
+            return;
+        }
         let mut unsure = std::mem::take(&mut self.driver.unsure);
         for key in unsure.drain(..) {
             if let Some(entry) = self.entries.get_mut(key) {
@@ -442,6 +450,9 @@ impl<R: Reactor> Turn<R> {
 
     /// Says where the next bytes of those go for whom that changes.
     fn aim(&mut self) {
+        if self.driver.unaimed.is_empty() {
+            return;
+        }
         let mut unaimed = std::mem::take(&mut self.driver.unaimed);
         for key in unaimed.drain(..) {
             if let Some(entry) = self.entries.get_mut(key) {
