@@ -138,7 +138,9 @@ fn an_echo_server_is_measured(
         "--deflate -s 300",
         "--deflate -s 4 -f 3 --no-verify",
         "--threads 2 -c 5 --ramp-up 200",
-        "--spin -r 500"
+        "--spin -r 500",
+        "--spin -c 1 -s 70000 -f 4",
+        "--spin -c 2 -r 300"
     )]
     flags: &str,
 ) {
