@@ -28,7 +28,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::measure::Method;
-use crate::points::{POINTS, Point, point};
+use crate::points::{POINTS, Pace, Point, point};
 use crate::progress::Progress;
 use crate::report::{Measured, Row};
 use crate::sample::Sample;
@@ -252,6 +252,10 @@ fn measure_point(
         .iter()
         .map(|(_, built)| built.as_ref().map(|_| Vec::new()).map_err(Clone::clone))
         .collect();
+    let point = match point.pace() {
+        Some(Pace::Schedule { per_s: 0 }) => half_load(method, contenders, point, &mut results),
+        _ => point,
+    };
     progress.skip(method.rounds * results.iter().filter(|result| result.is_err()).count());
     for round in 0..method.rounds {
         for index in order(round, contenders.len()) {
@@ -278,6 +282,26 @@ fn measure_point(
         }
     });
     Measured { point, rows: rows.collect() }
+}
+
+/// The point with half the load that the slowest server bears, which is found out here; who bears
+/// none is not measured.
+fn half_load(
+    method: &Method,
+    contenders: &[Contender],
+    point: Point,
+    results: &mut [Result<Vec<Sample>, String>],
+) -> Point {
+    let full = point.paced(Pace::Replies);
+    let mut slowest = f64::INFINITY;
+    for ((server, built), result) in contenders.iter().zip(results) {
+        let (Ok(built), Ok(_)) = (built, &result) else { continue };
+        match method.measure(built, server.protocol, &full) {
+            Ok(sample) => slowest = slowest.min(sample.speed),
+            Err(problem) => *result = Err(problem),
+        }
+    }
+    point.paced(Pace::Schedule { per_s: ((slowest / 2.0) as u32).max(1) })
 }
 
 /// In which order the servers are asked in a round: every second one backwards, and starting with

@@ -14,7 +14,7 @@ use hioload_benches::machine::Cores;
 use hioload_benches::server::Server;
 
 use crate::config::Protocol;
-use crate::points::{Point, Work};
+use crate::points::{Pace, Point, Work};
 use crate::sample::Sample;
 use crate::servers::Built;
 
@@ -71,10 +71,13 @@ impl Method {
             Work::Idle => {
                 command.arg("--idle");
             }
-            Work::Echo { in_flight, bytes, spin } => {
-                flag("--in-flight", in_flight.to_string());
+            Work::Echo { in_flight, bytes, pace } => {
                 flag("--size", bytes.to_string());
-                command.args(spin.then_some("--spin"));
+                match pace {
+                    Pace::Schedule { per_s } => flag("--rate", per_s.to_string()),
+                    Pace::Replies | Pace::Spinning => flag("--in-flight", in_flight.to_string()),
+                }
+                command.args(point.spins().then_some("--spin"));
             }
         }
         command

@@ -11,11 +11,26 @@ pub(crate) enum Work {
         in_flight: u32,
         /// Payload bytes of a message.
         bytes: u32,
-        /// Whether nobody sleeps while it waits: the clients, and the servers that can.
-        spin: bool,
+        /// What makes them send.
+        pace: Pace,
     },
     /// They stay connected and send nothing; memory is measured.
     Idle,
+}
+
+/// What makes a client send its next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A reply.
+    Replies,
+    /// A reply, and nobody sleeps while it waits: the clients, and the servers that can.
+    Spinning,
+    /// Time: so many messages per second on all connections together, whatever comes back. 0 stands
+    /// for half of what the slowest server does when replies set the pace, which is measured first.
+    Schedule {
+        /// Messages.
+        per_s: u32,
+    },
 }
 
 /// A point.
@@ -31,16 +46,13 @@ pub(crate) struct Point {
 const KIB: u32 = 1024;
 
 /// All of them.
-pub(crate) const POINTS: [Point; 14] = [
+pub(crate) const POINTS: [Point; 16] = [
     echo("c1", 1, 1, 20).quick(),
-    Point {
-        name: "c1spin",
-        connections: 1,
-        work: Work::Echo { in_flight: 1, bytes: 20, spin: true },
-        is_quick: false,
-    },
+    echo("c1spin", 1, 1, 20).paced(Pace::Spinning),
     echo("c16", 16, 1, 20),
     echo("c256", 256, 1, 20).quick(),
+    echo("o16", 16, 1, 20).paced(Pace::Schedule { per_s: 0 }),
+    echo("o256", 256, 1, 20).paced(Pace::Schedule { per_s: 0 }),
     echo("c16x512", 16, 1, 512),
     echo("c256x512", 256, 1, 512),
     echo("c1000", 1000, 1, 20),
@@ -54,7 +66,7 @@ pub(crate) const POINTS: [Point; 14] = [
 ];
 
 const fn echo(name: &'static str, connections: u32, in_flight: u32, bytes: u32) -> Point {
-    let work = Work::Echo { in_flight, bytes, spin: false };
+    let work = Work::Echo { in_flight, bytes, pace: Pace::Replies };
     Point { name, connections, work, is_quick: false }
 }
 
@@ -63,9 +75,26 @@ impl Point {
         Self { is_quick: true, ..self }
     }
 
+    /// The same with something else that makes clients send.
+    pub(crate) const fn paced(self, pace: Pace) -> Self {
+        let work = match self.work {
+            Work::Echo { in_flight, bytes, .. } => Work::Echo { in_flight, bytes, pace },
+            Work::Idle => Work::Idle,
+        };
+        Self { work, ..self }
+    }
+
+    /// What makes clients send; `None` if they do not.
+    pub(crate) const fn pace(&self) -> Option<Pace> {
+        match self.work {
+            Work::Echo { pace, .. } => Some(pace),
+            Work::Idle => None,
+        }
+    }
+
     /// Whether nobody is to sleep.
     pub(crate) fn spins(&self) -> bool {
-        matches!(self.work, Work::Echo { spin: true, .. })
+        self.pace() == Some(Pace::Spinning)
     }
 
     /// What it is, for people.
@@ -76,12 +105,23 @@ impl Point {
         };
         match self.work {
             Work::Idle => format!("{}: {connections} that send nothing", self.name),
-            Work::Echo { in_flight, bytes, spin } => format!(
-                "{}: {connections}, {in_flight} in flight on each, {}{}",
-                self.name,
-                size(bytes),
-                if spin { ", nobody sleeps" } else { "" }
-            ),
+            Work::Echo { in_flight, bytes, pace } => {
+                let (name, bytes) = (self.name, size(bytes));
+                match pace {
+                    Pace::Replies => {
+                        format!("{name}: {connections}, {in_flight} in flight on each, {bytes}")
+                    }
+                    Pace::Spinning => format!(
+                        "{name}: {connections}, {in_flight} in flight on each, {bytes}, nobody sleeps"
+                    ),
+                    Pace::Schedule { per_s: 0 } => {
+                        format!("{name}: {connections}, {bytes}, half of what the slowest can do")
+                    }
+                    Pace::Schedule { per_s } => {
+                        format!("{name}: {connections}, {bytes}, {per_s} per second in all")
+                    }
+                }
+            }
         }
     }
 }
@@ -105,7 +145,7 @@ mod tests {
 
     use rstest::rstest;
 
-    use super::{POINTS, Work, point};
+    use super::{POINTS, Pace, Work, point};
 
     #[test]
     fn every_point_has_a_name_and_a_load_of_its_own() {
@@ -124,9 +164,16 @@ mod tests {
     #[case("p16", "p16: 256 connections, 16 in flight on each, 20 B")]
     #[case("k16c16", "k16c16: 16 connections, 1 in flight on each, 16 KiB")]
     #[case("m1", "m1: 8 connections, 1 in flight on each, 1 MiB")]
+    #[case("o16", "o16: 16 connections, 20 B, half of what the slowest can do")]
     #[case("idle", "idle: 10000 connections that send nothing")]
     fn a_point_says_what_it_is(#[case] name: &str, #[case] title: &str) {
         assert_eq!(point(name).unwrap().title(), title);
+    }
+
+    #[test]
+    fn a_schedule_says_how_fast_it_is() {
+        let point = point("o256").unwrap().paced(Pace::Schedule { per_s: 70_000 });
+        assert_eq!(point.title(), "o256: 256 connections, 20 B, 70000 per second in all");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use hioload_benches::figures::{Interval, Spread, ratios};
 use serde_json::{Value, json};
 
 use crate::config::Protocol;
-use crate::points::{Point, Work};
+use crate::points::{Pace, Point, Work};
 use crate::sample::Sample;
 
 /// What one server did at one point: a sample per round, or why there is none.
@@ -161,8 +161,11 @@ impl Measured {
     /// Everything, with what the load generator said in every round.
     pub(crate) fn json(&self) -> Value {
         let load = match self.point.work {
-            Work::Echo { in_flight, bytes, spin } => {
-                json!({ "in_flight": in_flight, "bytes": bytes, "spin": spin })
+            Work::Echo { bytes, pace: Pace::Schedule { per_s }, .. } => {
+                json!({ "per_s": per_s, "bytes": bytes })
+            }
+            Work::Echo { in_flight, bytes, .. } => {
+                json!({ "in_flight": in_flight, "bytes": bytes, "spin": self.point.spins() })
             }
             Work::Idle => json!("idle"),
         };

@@ -75,9 +75,9 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::Sample;
-    use crate::points::Work;
+    use crate::points::{Pace, Work};
 
-    const ECHO: Work = Work::Echo { in_flight: 1, bytes: 20, spin: false };
+    const ECHO: Work = Work::Echo { in_flight: 1, bytes: 20, pace: Pace::Replies };
 
     const SAID: &str = r#"{"messages_per_s":200000,"latency_us":{"p50":4.5,"p99":9},
         "server_cpu_us_per_message":4,"self_cpu_us_per_message":3,"bottleneck":true}"#;
