@@ -1,22 +1,33 @@
-//! A caller's batch while one wait fills it: at most [`BATCH_MAX`] completions, and blocked sends.
+//! A caller's batch while one wait fills it: at most [`BATCH_MAX`] completions, not many more bytes
+//! than a cache holds, and blocked sends.
 
 use super::{BATCH_MAX, Completion, Event, Token};
+
+/// From so many received bytes on a batch is full: what a turn looks at, changes and sends is then
+/// still in the processor's cache, of which this is a fraction.
+const RECEIVED_BYTES_MAX: usize = 256 * 1024;
 
 /// What one wait has added, and where to.
 pub(super) struct Batch<'a> {
     completions: &'a mut Vec<Completion>,
     start: usize,
+    received_bytes: usize,
 }
 
 impl<'a> Batch<'a> {
     pub(super) const fn new(completions: &'a mut Vec<Completion>) -> Self {
         let start = completions.len();
-        Self { completions, start }
+        Self { completions, start, received_bytes: 0 }
     }
 
     /// Adds a completion; there must be room.
     pub(super) fn push(&mut self, token: Token, event: Event) {
         assert!(!self.is_full(), "nothing is completed once the batch is full");
+        self.received_bytes += match &event {
+            Event::Received(window) => window.len(),
+            Event::ReceivedInto { filled, .. } => *filled,
+            _ => 0,
+        };
         self.completions.push(Completion { token, event });
     }
 
@@ -27,11 +38,40 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.added() >= BATCH_MAX
+        self.added() >= BATCH_MAX || self.received_bytes >= RECEIVED_BYTES_MAX
     }
 
     /// How many completions were added.
     pub(super) const fn added(&self) -> usize {
         self.completions.len() - self.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hioload_pools::{Arena, ArenaConfig, BytePool};
+
+    use super::*;
+
+    #[test]
+    fn it_is_full_of_many_bytes_as_of_many_completions() {
+        let pool = Arena::new(ArenaConfig { capacity_bytes: 1 << 20, ..ArenaConfig::default() });
+        let pool = pool.unwrap();
+        let mut completions = Vec::new();
+        let mut batch = Batch::new(&mut completions);
+        for _ in 0..RECEIVED_BYTES_MAX / 65_536 {
+            assert!(!batch.is_full());
+            let window = pool.acquire(65_536, 65_536).unwrap();
+            batch.push(Token(1), Event::Received(window));
+        }
+        assert!(batch.is_full());
+
+        completions.clear();
+        let mut batch = Batch::new(&mut completions);
+        for _ in 0..BATCH_MAX {
+            assert!(!batch.is_full());
+            batch.push(Token(1), Event::Ended);
+        }
+        assert!(batch.is_full());
     }
 }
