@@ -45,10 +45,12 @@
 //! }
 //! ```
 
+mod batch;
 mod bridge;
 mod channel;
 mod connect;
 mod line;
+mod pool;
 
 pub use hioload_protocol::iproto::pack::{
     Fault, Mode, NESTING_MAX, PackError, UnpackError, Unpacker,
@@ -69,7 +71,8 @@ pub use crate::shard::{
     IprotoSession as Session, Mux, Payload, RemoteReply, Reply, Response,
 };
 pub use crate::ws::{ClientId, ConnectError, Opened, Reconnect};
-pub use channel::{Channel, ChannelCall};
+pub use channel::{Channel, ChannelCall, ChannelNotify};
 pub use connect::Connect;
+pub use pool::{Pool, PoolBuilder, PoolCall, PoolNotify, PoolStats};
 
 pub(crate) use channel::open_on;
