@@ -33,7 +33,7 @@ enum Way {
 
 impl Way {
     async fn call(&self, number: usize, body: &[u8]) {
-        let msg = number as u32;
+        let msg = number as u32 % 1000;
         let response = match self {
             Self::Pool(pool) => pool.call(msg, body).await,
             Self::Channel(channel) => channel.call(msg, body).await,
