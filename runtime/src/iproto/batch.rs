@@ -84,7 +84,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn into_body(&self, outgoing: Outgoing) -> Bytes {
+    pub(super) fn owned_body(&self, outgoing: Outgoing) -> Bytes {
         match outgoing.body {
             Place::Staged(range) => Bytes::copy_from_slice(&self.staged[range]),
             Place::Owned(bytes) => bytes,
@@ -96,7 +96,7 @@ impl Batch {
         loop {
             let outgoing = self.pop()?;
             if let Some(ticket) = outgoing.ticket {
-                return Some((ticket, self.into_body(outgoing)));
+                return Some((ticket, self.owned_body(outgoing)));
             }
         }
     }

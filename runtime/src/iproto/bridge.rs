@@ -98,7 +98,7 @@ impl Bridge {
                 Ok(_) => self.finish(ticket, Ended::Response(Bytes::new())),
                 Err(CallError::Full) => {
                     let until = shard.now().after(timeout);
-                    let body = batch.into_body(outgoing);
+                    let body = batch.owned_body(outgoing);
                     self.held.push_back(Held { ticket, msg, body, until });
                 }
                 Err(error) => self.not_sent(batch, outgoing, error),
@@ -117,7 +117,7 @@ impl Bridge {
     fn not_sent(&self, batch: &Batch, outgoing: Outgoing, error: CallError) {
         let Some(ticket) = outgoing.ticket else { return };
         let ended = match error {
-            CallError::Stopped => Ended::Unsent(error, batch.into_body(outgoing)),
+            CallError::Stopped => Ended::Unsent(error, batch.owned_body(outgoing)),
             _ => Ended::Failed(error),
         };
         self.finish(ticket, ended);

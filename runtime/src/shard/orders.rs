@@ -1,8 +1,9 @@
 //! What handles of connections ask of a shard, from any thread.
 //!
 //! Beside the mailbox, because an order must not be lost: a handle would wait for ever. There are
-//! no more of them than there are clients, look-ups and futures that wait to open one, and open
-//! requests of iproto: each has one on its way at the most. After the end of the shard they are dropped, which tells whoever waits.
+//! no more of them than there are clients, look-ups, futures that wait to open one or for a pool,
+//! and open requests of iproto: each has one on its way at the most. After the end of the shard they
+//! are dropped, which tells whoever waits.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 

@@ -103,8 +103,12 @@ fn many_threads_call_and_all_is_counted(
             let pool = pool.clone();
             scope.spawn(move || {
                 let body = |number: usize| vec![thread as u8; number * 40];
-                let calls: Vec<_> =
-                    (0..100).map(|number| pool.call(number as u32, &body(number))).collect();
+                let calls: Vec<_> = (0..100)
+                    .map(|number| {
+                        let borrowed = body(number);
+                        pool.call(number as u32, &borrowed)
+                    })
+                    .collect();
                 for (number, call) in calls.into_iter().enumerate().rev() {
                     assert!(block_on(call).unwrap() == body(number));
                 }

@@ -208,6 +208,22 @@ fn init_waits_for_the_first_connection_and_init_all_for_all() {
 }
 
 #[test]
+fn a_pool_and_what_it_gives_may_change_threads() {
+    fn goes_anywhere<T: Send>(_: T) {}
+    fn is_shared<T: Send + Sync + Clone>(_: &T) {}
+    let bench = Bench::new(Nothing);
+    let pool = nobody(&bench).build().unwrap();
+    is_shared(&pool);
+    goes_anywhere(nobody(&bench).open());
+    goes_anywhere(pool.call(1, "?"));
+    goes_anywhere(pool.notify(1, "!"));
+    goes_anywhere(pool.next_channel());
+    goes_anywhere(pool.init_all());
+    goes_anywhere(pool.shutdown());
+    assert_eq!(pool.stats().online, 0);
+}
+
+#[test]
 fn a_wrong_address_is_told_at_once() {
     for address in ["nowhere", "127.0.0.1:", ":1", "127.0.0.1:99999"] {
         assert!(

@@ -1,6 +1,5 @@
 //! What a pool is asked to be.
 
-use std::future::Future;
 use std::time::Duration;
 
 use super::super::Connect;
@@ -180,11 +179,9 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// The address is wrong, or nothing could be connected within the connect timeout.
-    pub fn open(self) -> impl Future<Output = Result<Pool, ConnectError>> + Send + 'static {
-        async move {
-            let pool = self.build()?;
-            pool.init().await?;
-            Ok(pool)
-        }
+    pub async fn open(self) -> Result<Pool, ConnectError> {
+        let pool = self.build()?;
+        pool.init().await?;
+        Ok(pool)
     }
 }

@@ -5,7 +5,9 @@
 //! other way round. Wakers and orders are for when it is free.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::mem;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ use super::super::line::Wish;
 use super::super::{CallError, Channel, Connect, ConnectError};
 use super::PoolStats;
 use super::bucket::Bucket;
-use crate::shard::{Order, ShardHandle};
+use crate::shard::{Order, ShardHandle, Sleep};
 use crate::ws::{Waiters, Wakes};
 
 /// Futures that wait for a connection, more than memory has room for.
@@ -38,6 +40,8 @@ pub(super) struct Settings {
 struct Waiting {
     online: usize,
     waker: Option<Waker>,
+    /// Of what lets the time pass.
+    alarm: Option<Waker>,
     expired: bool,
     /// Nothing is dialled any more.
     failed: bool,
@@ -335,18 +339,13 @@ pub(super) struct Waiter {
 impl Waiter {
     /// The time begins now.
     pub(super) fn new(pool: &Arc<Shared>, online: usize, timeout: Duration) -> Self {
-        let waiting = Waiting { online, waker: None, expired: false, failed: false };
+        let waiting = Waiting { online, waker: None, alarm: None, expired: false, failed: false };
         let key = pool.lock().waiting.insert(waiting).ok();
         let pool = Arc::clone(pool);
         if let Some(key) = key {
             let alarm = Alarm { pool: Arc::clone(&pool), key };
             pool.shard.order(Order::Run(Box::new(move |shard| {
-                let sleep = shard.sleep(timeout);
-                let wake = async move {
-                    sleep.await;
-                    alarm.pool.tell(alarm.key, |waiting| waiting.expired = true);
-                };
-                shard.spawn(wake).detach();
+                shard.spawn(alarm.ring_after(shard.sleep(timeout))).detach();
             })));
         }
         Self { pool, key }
@@ -379,7 +378,9 @@ impl Drop for Waiter {
         let mut state = self.pool.lock();
         let waiting = self.key.and_then(|key| state.waiting.remove(key));
         drop(state);
-        drop(waiting);
+        if let Some(alarm) = waiting.and_then(|waiting| waiting.alarm) {
+            alarm.wake();
+        }
     }
 }
 
@@ -387,6 +388,22 @@ impl Drop for Waiter {
 struct Alarm {
     pool: Arc<Shared>,
     key: Key,
+}
+
+impl Alarm {
+    /// Ends early when nobody waits any more.
+    async fn ring_after(self, sleep: Sleep) {
+        let mut sleep = pin!(sleep);
+        poll_fn(|cx| if self.is_wanted(cx) { sleep.as_mut().poll(cx) } else { Poll::Ready(()) })
+            .await;
+        self.pool.tell(self.key, |waiting| waiting.expired = true);
+    }
+
+    fn is_wanted(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.pool.lock();
+        let waiting = state.waiting.get_mut(self.key);
+        waiting.map(|waiting| waiting.alarm = Some(cx.waker().clone())).is_some()
+    }
 }
 
 impl Drop for Alarm {
