@@ -231,6 +231,39 @@ fn iproto_mux_keeps_values() {
     assert_eq!(code(&call(&mut stream, 99, 6, b"")), 3);
 }
 
+#[rstest]
+fn iproto_pool_calls_and_counts(#[values("uring", "epoll")] reactor: &str) {
+    let (_running, address) = Running::server("iproto_echo", &["--reactor", reactor]);
+    let address = address.to_string();
+    let flags = ["--addr", &address, "--calls", "200", "--size", "3", "--body", "number {}"];
+    let Output { status, stdout, stderr } = output("iproto_pool", &flags);
+    assert_eq!((text(&stderr).as_str(), status.code()), ("", Some(0)));
+    let stdout = text(&stdout);
+    for line in ["200 calls in ", "answered     200\n", "\"number 0\"", "of 3 open", "200 packets"]
+    {
+        assert!(stdout.contains(line), "no {line:?} in:\n{stdout}");
+    }
+    assert!(!stdout.contains("failed       "), "{stdout}");
+}
+
+#[test]
+fn iproto_pool_says_what_failed() {
+    let nobody = output("iproto_pool", &["--addr", "127.0.0.1:1", "--connect-timeout-ms", "100"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    let refused = "error: cannot connect to 127.0.0.1:1: Connection refused";
+    assert!(text(&nobody.stderr).starts_with(refused), "{}", text(&nobody.stderr));
+    let wrong = output("iproto_pool", &["--addr", "nowhere"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).starts_with("error: the address `nowhere` "));
+    // A server that accepts and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let flags = ["--addr", &address, "--calls", "3", "--timeout-ms", "50"];
+    let late = output("iproto_pool", &flags);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(text(&late.stdout).contains("failed       3: no response came in time"));
+}
+
 #[test]
 fn iproto_packing_prints_bytes() {
     let Output { status, stdout, .. } = output("iproto_packing", &[]);
@@ -310,7 +343,8 @@ fn flags_are_explained(
         "client",
         "autobahn_client",
         "iproto_echo",
-        "iproto_mux"
+        "iproto_mux",
+        "iproto_pool"
     )]
     name: &str,
 ) {

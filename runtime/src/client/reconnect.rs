@@ -39,6 +39,8 @@ pub struct Reconnect {
     max: Duration,
     factor: f64,
     attempts: Option<u32>,
+    within: Option<Duration>,
+    always: bool,
 }
 
 impl Default for Reconnect {
@@ -50,6 +52,8 @@ impl Default for Reconnect {
             max: Duration::from_secs(30),
             factor: 2.0,
             attempts: None,
+            within: None,
+            always: false,
         }
     }
 }
@@ -83,9 +87,31 @@ impl Reconnect {
         self
     }
 
-    /// Whether there may be another attempt after so many.
-    pub(crate) fn allows(&self, tries: u32) -> bool {
+    /// How long it is tried without a connection in between: no attempt begins later than that
+    /// after the first one, or after the connection was lost.
+    #[must_use]
+    pub const fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
+        self
+    }
+
+    /// Whatever the connection ended by, unless we closed it.
+    pub(crate) const fn always(mut self) -> Self {
+        self.always = true;
+        self
+    }
+
+    /// Whether there may be another attempt after so many, which would begin so long after the
+    /// last connection.
+    pub(crate) fn allows(&self, tries: u32, offline_ms: u64) -> bool {
         self.attempts.is_none_or(|most| tries < most)
+            && self.within.is_none_or(|within| u128::from(offline_ms) <= within.as_millis())
+    }
+
+    /// Whether a connection that ended so is to be opened again.
+    pub(crate) const fn applies(&self, reason: Closed) -> bool {
+        let by_us = matches!(reason, Closed::ByHandler(_) | Closed::Shutdown);
+        is_worth_another(reason) || (self.always && !by_us)
     }
 
     /// The wait before the attempt that comes after `tries` others, with 64 random bits.
@@ -103,7 +129,7 @@ impl Reconnect {
 
 /// Whether a connection that ended so is to be opened again. The reasons are those of networks and
 /// loads, which pass.
-pub(crate) const fn is_worth_another(reason: Closed) -> bool {
+const fn is_worth_another(reason: Closed) -> bool {
     match reason {
         Closed::Lost | Closed::Idle | Closed::Stalled | Closed::ByPeer(None) => true,
         Closed::MessageTooOld | Closed::OutOfMemory => true,
@@ -153,8 +179,23 @@ mod tests {
     #[test]
     fn attempts_are_counted() {
         let reconnect = Reconnect::default().attempts(2);
-        assert!(reconnect.allows(1) && !reconnect.allows(2));
-        assert!(Reconnect::default().allows(u32::MAX));
+        assert!(reconnect.allows(1, 0) && !reconnect.allows(2, 0));
+        assert!(Reconnect::default().allows(u32::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn time_without_a_connection_is_bounded() {
+        let reconnect = Reconnect::default().within(Duration::from_secs(1));
+        assert!(reconnect.allows(7, 1000) && !reconnect.allows(0, 1001));
+    }
+
+    #[test]
+    fn what_we_closed_is_not_opened_again() {
+        let always = Reconnect::default().always();
+        assert!(always.applies(Closed::Violation(Violation::TextNotUtf8)));
+        assert!(always.applies(Closed::Panicked) && always.applies(Closed::SlowReader));
+        assert!(!always.applies(Closed::ByHandler(CloseCode::GOING_AWAY)));
+        assert!(!Reconnect::default().applies(Closed::Panicked));
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hioload_pools::Key;
 
 use super::bridge::Bridge;
 use super::connect::Connect;
-use super::line::{Line, Outgoing, Wish};
+use super::line::{Ended, Line, Refused, Want, Wish};
 use super::{CallError, Closed, Payload, Stats};
 use crate::shard::{Order, ShardHandle};
-use crate::ws::{ConnectError, Stage, background, block_on, wait};
+use crate::ws::{ConnectError, background, block_on, wait};
 
 /// A connection to an iproto server, for many callers at once. It is `Send` and `Sync`; clones use
 /// the same connection, which is [shut down](Self::shutdown) when the last one is dropped.
@@ -85,27 +86,51 @@ impl Channel {
         block_on(self.call(msg, body))
     }
 
-    /// Tells the server something that wants no answer. What was taken is lost if the connection
-    /// is lost before it has left.
+    /// Tells the server something that wants no answer. It never waits for room. What was taken is
+    /// lost if the connection is lost before it has left, or if the server reads so slowly that
+    /// the outbox is full: [`notify_within`](Self::notify_within) tells of that.
     ///
     /// # Errors
     /// It was not taken.
     pub fn notify<'a>(&self, msg: u32, body: impl Into<Payload<'a>>) -> Result<(), CallError> {
-        let body = body.into().into_bytes();
-        self.owner.0.send(Outgoing { msg, body, call: None })
+        self.owner.0.submit(msg, body.into(), Want::Notify).map_err(|(error, _)| error)?;
+        Ok(())
+    }
+
+    /// As [`notify`](Self::notify), but waits as long as `timeout` while the outbox is full
+    /// ([`CallError::Full`] after that), and ends when the notify is in it. Dropping the future
+    /// takes back what is not in it yet.
+    pub fn notify_within<'a>(
+        &self,
+        timeout: Duration,
+        msg: u32,
+        body: impl Into<Payload<'a>>,
+    ) -> ChannelNotify {
+        let taken = self.begin(msg, body.into(), Want::NotifyWithin(timeout));
+        ChannelNotify(taken.map_err(|(error, _)| error))
+    }
+
+    /// Asks the server, and does not wait for the response: it is thrown away when it comes. To a
+    /// server this is a call like any other. It never waits for room.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn send<'a>(&self, msg: u32, body: impl Into<Payload<'a>>) -> Result<(), CallError> {
+        self.owner.0.submit(msg, body.into(), Want::Send).map_err(|(error, _)| error)?;
+        Ok(())
     }
 
     /// Ends the connection in order, and waits for that: no new calls are taken, those that wait may
     /// finish. Bounded by `iproto.shutdown_timeout_ms`. A future that is dropped has asked for it all
     /// the same.
     pub async fn shutdown(&self) -> Closed {
-        self.owner.0.wish(Wish::Shutdown);
+        self.wish(Wish::Shutdown);
         self.done().await
     }
 
     /// Ends the connection at once: calls that wait fail.
     pub fn close(&self) {
-        self.owner.0.wish(Wish::Close);
+        self.wish(Wish::Close);
     }
 
     /// Waits for the end of the connection, and answers why it ended.
@@ -119,8 +144,7 @@ impl Channel {
     /// Whether calls can be made at the moment.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        let state = self.owner.0.lock();
-        state.presence.stage == Stage::Open && state.wish.is_none()
+        self.owner.0.lock().is_open()
     }
 
     /// Which connection it is: 1, and one more for each that was opened again.
@@ -132,8 +156,7 @@ impl Channel {
     /// What the connections of this channel have done, as of the last call that ended.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let state = self.owner.0.lock();
-        state.past.plus(state.stats)
+        self.owner.0.lock().stats()
     }
 
     fn call_with<'a>(
@@ -142,40 +165,85 @@ impl Channel {
         body: impl Into<Payload<'a>>,
         timeout: Option<Duration>,
     ) -> ChannelCall {
-        let line = Arc::clone(&self.owner.0);
-        match line.call(msg, body.into().into_bytes(), timeout) {
-            Ok(ticket) => ChannelCall(Ok((line, Some(ticket)))),
-            Err(error) => ChannelCall(Err(error)),
+        let taken = self.begin(msg, body.into(), Want::Call(timeout));
+        ChannelCall(taken.map_err(|(error, _)| error))
+    }
+
+    /// Begins what is asked for, or gives the body back.
+    pub(super) fn begin<'a>(
+        &self,
+        msg: u32,
+        body: Payload<'a>,
+        want: Want,
+    ) -> Result<Pending, Refused<'a>> {
+        let line = &self.owner.0;
+        let ticket = line.submit(msg, body, want)?;
+        Ok(Pending { line: Arc::clone(line), ticket })
+    }
+
+    /// A channel without a connection, and its line.
+    pub(super) fn new() -> (Self, Arc<Line>) {
+        let line = Arc::new(Line::default());
+        (Self { owner: Arc::new(Owner(Arc::clone(&line))) }, line)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owner, &other.owner)
+    }
+
+    pub(super) fn wish(&self, wish: Wish) {
+        self.owner.0.wish(wish);
+    }
+}
+
+/// Something that is on its way, and who waits for it. Dropping it takes it back.
+pub(super) struct Pending {
+    line: Arc<Line>,
+    ticket: Option<Key>,
+}
+
+impl Pending {
+    /// There is nothing to wait for.
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.ticket.is_none()
+    }
+
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<Ended> {
+        // Without a ticket there is nothing to wait for, or it has come before.
+        let Some(ticket) = self.ticket else {
+            return Poll::Ready(Ended::Failed(CallError::Dropped));
+        };
+        let polled = self.line.poll_call(ticket, cx);
+        if polled.is_ready() {
+            self.ticket = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.line.cancel(ticket);
         }
     }
 }
 
 /// A call that is on its way: a future of the body of its response. Dropping it cancels the call;
 /// whether the server acts on it is not known then.
+///
+/// A response of up to 512 bytes shares a block of 4 KiB with others, which is free when all of
+/// them are gone: who keeps many for long copies them.
 #[must_use = "a call that is dropped is cancelled"]
-pub struct ChannelCall(Result<(Arc<Line>, Option<u64>), CallError>);
+pub struct ChannelCall(Result<Pending, CallError>);
 
 impl Future for ChannelCall {
     type Output = Result<Bytes, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (line, ticket) = match &mut self.0 {
-            Ok(call) => call,
-            Err(error) => return Poll::Ready(Err(*error)),
-        };
-        let Some(number) = *ticket else { return Poll::Ready(Err(CallError::Dropped)) };
-        let polled = line.poll_call(number, cx);
-        if polled.is_ready() {
-            *ticket = None;
-        }
-        polled
-    }
-}
-
-impl Drop for ChannelCall {
-    fn drop(&mut self) {
-        if let Ok((line, Some(ticket))) = &self.0 {
-            line.cancel(*ticket);
+        match &mut self.0 {
+            Ok(pending) => pending.poll(cx).map(Ended::into_result),
+            Err(error) => Poll::Ready(Err(*error)),
         }
     }
 }
@@ -186,6 +254,27 @@ impl fmt::Debug for ChannelCall {
     }
 }
 
+/// A notify that waits for room: a future that ends when it was taken to be sent.
+#[must_use = "a notify that is dropped is taken back"]
+pub struct ChannelNotify(Result<Pending, CallError>);
+
+impl Future for ChannelNotify {
+    type Output = Result<(), CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(pending) => pending.poll(cx).map(|ended| ended.into_result().map(drop)),
+            Err(error) => Poll::Ready(Err(*error)),
+        }
+    }
+}
+
+impl fmt::Debug for ChannelNotify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelNotify").finish_non_exhaustive()
+    }
+}
+
 pub(super) async fn open_in_background(connect: Connect) -> Result<Channel, ConnectError> {
     connect.check()?;
     open_on(background()?, connect).await
@@ -193,10 +282,9 @@ pub(super) async fn open_in_background(connect: Connect) -> Result<Channel, Conn
 
 /// Connects on a shard, from wherever the future runs.
 pub(crate) async fn open_on(shard: ShardHandle, connect: Connect) -> Result<Channel, ConnectError> {
-    let line = Arc::new(Line::default());
-    let bridge = Bridge::new(Arc::clone(&line), connect.reconnects());
     // Whatever becomes of this future, the end of the handle is the end of the connection.
-    let channel = Channel { owner: Arc::new(Owner(line)) };
+    let (channel, line) = Channel::new();
+    let bridge = Bridge::new(line, connect.reconnects(), None);
     shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
     let line = &*channel.owner.0;
     wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_opened(id, cx)).await?;
@@ -212,8 +300,7 @@ mod tests {
 
     #[test]
     fn a_future_that_is_dropped_waits_no_more() {
-        let line = Arc::new(Line::default());
-        let channel = Channel { owner: Arc::new(Owner(Arc::clone(&line))) };
+        let (channel, line) = Channel::new();
         for _ in 0..3 {
             let mut done = pin!(channel.done());
             assert!(done.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());

@@ -1,9 +1,9 @@
 //! What a channel and its connection share: what is to be sent, and who waits for which response.
 //!
 //! One lock for each connection, held for a few stores at a time; wakers are called outside of it.
-//! Whoever adds something for the shard leaves an order with it unless one is on its way.
+//! Whoever adds something for the shard leaves an order with it unless one is on its way. Nothing
+//! is allocated for a call with small bodies once both sides have the memory that they need.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,49 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hioload_pools::{Key, ObjectPool, Slab};
 
-use super::{Call, CallError, Closed, Stats};
+use super::batch::Batch;
+use super::{Call, CallError, Closed, Payload, Stats};
 use crate::shard::Order;
 use crate::ws::{Presence, Stage, Wakes};
 
-/// Something to be sent.
-pub(super) struct Outgoing {
-    pub(super) msg: u32,
-    pub(super) body: Bytes,
-    /// Who waits for the response, and how long; `None` for a notify.
-    pub(super) call: Option<(u64, Option<Duration>)>,
+/// Places for calls that wait, more than any configuration allows calls.
+const PLACES_MAX: usize = 1 << 26;
+
+/// What is asked of a connection, beside a code and a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Want {
+    /// To send a notify, if there is room for it.
+    Notify,
+    /// To send a notify when there is room for it, and to know when it was taken.
+    NotifyWithin(Duration),
+    /// To make a call, and to know its response.
+    Call(Option<Duration>),
+    /// To make a call whose response is thrown away.
+    Send,
 }
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Response(Bytes),
+    Failed(CallError),
+    /// Not a byte of it was sent, so that it may be made elsewhere.
+    Unsent(CallError, Bytes),
+}
+
+impl Ended {
+    pub(super) fn into_result(self) -> Result<Bytes, CallError> {
+        match self {
+            Self::Response(body) => Ok(body),
+            Self::Failed(error) | Self::Unsent(error, _) => Err(error),
+        }
+    }
+}
+
+/// What was not taken, and why.
+pub(super) type Refused<'a> = (CallError, Payload<'a>);
 
 /// How the connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,66 +66,92 @@ pub(super) enum Wish {
 #[derive(Default)]
 struct Waiting {
     waker: Option<Waker>,
-    result: Option<Result<Bytes, CallError>>,
+    ended: Option<Ended>,
     /// To cancel it by, once it was made.
     call: Option<Call>,
 }
 
-#[derive(Default)]
 pub(super) struct State {
     pub(super) presence: Presence<Closed>,
     pub(super) wish: Option<Wish>,
+    /// The server shuts this connection down.
+    pub(super) stopping: bool,
     /// Of this connection, and of those before it.
     pub(super) stats: Stats,
     pub(super) past: Stats,
     /// The most bytes that may wait for the shard.
     pub(super) bytes_max: usize,
     pub(super) calls_max: usize,
-    outgoing: VecDeque<Outgoing>,
-    outgoing_bytes: usize,
-    cancelled: Vec<Call>,
-    calls: HashMap<u64, Waiting>,
-    last: u64,
+    batch: Batch,
+    calls: Slab<Waiting>,
 }
 
-/// What the shard finds when it looks.
-pub(super) struct Found {
-    pub(super) outgoing: VecDeque<Outgoing>,
-    pub(super) cancelled: Vec<Call>,
-    pub(super) wish: Option<Wish>,
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            presence: Presence::default(),
+            wish: None,
+            stopping: false,
+            stats: Stats::default(),
+            past: Stats::default(),
+            bytes_max: 0,
+            calls_max: 0,
+            batch: Batch::default(),
+            calls: Slab::new(PLACES_MAX),
+        }
+    }
 }
 
 impl State {
     /// A call has ended; what wakes who waits for it.
     #[must_use]
-    pub(super) fn finish(
-        &mut self,
-        ticket: u64,
-        result: Result<Bytes, CallError>,
-    ) -> Option<Waker> {
+    pub(super) fn finish(&mut self, ticket: Key, ended: Ended) -> Option<Waker> {
         // Who does not wait any more has left the list.
-        let waiting = self.calls.get_mut(&ticket)?;
-        waiting.result = Some(result);
+        let waiting = self.calls.get_mut(ticket)?;
+        waiting.ended = Some(ended);
         waiting.call = None;
         waiting.waker.take()
     }
 
     /// A call was made. `false`: it was cancelled before that.
-    pub(super) fn made(&mut self, ticket: u64, call: Call) -> bool {
-        let waiting = self.calls.get_mut(&ticket);
+    pub(super) fn made(&mut self, ticket: Key, call: Call) -> bool {
+        let waiting = self.calls.get_mut(ticket);
         waiting.map(|waiting| waiting.call = Some(call)).is_some()
+    }
+
+    /// Whether somebody waits for this call still.
+    pub(super) fn waits(&self, ticket: Key) -> bool {
+        self.calls.get(ticket).is_some()
+    }
+
+    /// Why nothing can be sent at the moment.
+    fn refusal(&self) -> Option<CallError> {
+        match self.presence.stage {
+            Stage::Ended => Some(CallError::Stopped),
+            _ if self.wish.is_some() => Some(CallError::Stopped),
+            Stage::Down => Some(CallError::NoChannel),
+            Stage::Open => self.stopping.then_some(CallError::Stopped),
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.past.plus(self.stats)
     }
 
     /// The connection is over: nothing of what waits for it will be sent.
     pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) {
         self.past = self.past.plus(mem::take(&mut self.stats));
-        self.cancelled.clear();
         self.presence.stage = Stage::Down;
-        for Outgoing { call, .. } in mem::take(&mut self.outgoing) {
-            let waker = call.and_then(|(ticket, _)| self.finish(ticket, Err(CallError::Stopped)));
-            wakes.add(&mut { waker });
+        self.stopping = false;
+        let mut batch = mem::take(&mut self.batch);
+        while let Some((ticket, body)) = batch.unsent() {
+            let mut waker = self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
+            wakes.add(&mut waker);
         }
-        self.outgoing_bytes = 0;
         if !persists || self.wish.is_some() {
             self.end(wakes);
         }
@@ -103,30 +160,44 @@ impl State {
     /// It is over for good: everybody is told.
     pub(super) fn end(&mut self, wakes: &mut Wakes) {
         self.presence.stage = Stage::Ended;
-        let unfinished = self.calls.values_mut().filter(|waiting| waiting.result.is_none());
-        for waiting in unfinished {
-            waiting.result = Some(Err(CallError::Dropped));
+        for waiting in self.calls.iter_mut().filter(|waiting| waiting.ended.is_none()) {
+            waiting.ended = Some(Ended::Failed(CallError::Dropped));
             wakes.add(&mut waiting.waker);
         }
         wakes.add_all(&mut self.presence.watchers);
     }
 
     /// Takes something for the shard, if there is room for it.
-    fn push(&mut self, outgoing: Outgoing) -> Result<(), CallError> {
-        match self.presence.stage {
-            Stage::Ended => return Err(CallError::Stopped),
-            _ if self.wish.is_some() => return Err(CallError::Stopped),
-            Stage::Down => return Err(CallError::NoChannel),
-            Stage::Open => {}
+    fn push<'a>(
+        &mut self,
+        msg: u32,
+        body: Payload<'a>,
+        want: Want,
+    ) -> Result<Option<Key>, Refused<'a>> {
+        if let Some(error) = self.refusal() {
+            return Err((error, body));
         }
-        let bytes = self.outgoing_bytes + outgoing.body.len();
-        if bytes > self.bytes_max && self.outgoing_bytes > 0 {
-            return Err(CallError::Full);
+        let bytes = self.batch.bytes() + body.len();
+        let waits_for_room = matches!(want, Want::NotifyWithin(_));
+        if bytes > self.bytes_max && self.batch.bytes() > 0 && !waits_for_room {
+            return Err((CallError::Full, body));
         }
-        // An empty one costs something too.
-        self.outgoing_bytes = bytes + 1;
-        self.outgoing.push_back(outgoing);
-        Ok(())
+        let ticket = match want {
+            Want::Notify | Want::Send => None,
+            Want::Call(_) | Want::NotifyWithin(_) => {
+                let limit = u32::try_from(self.calls_max).unwrap_or(u32::MAX);
+                let too_many = CallError::TooManyCalls { limit };
+                if self.calls.len() >= self.calls_max {
+                    return Err((too_many, body));
+                }
+                match self.calls.insert(Waiting::default()) {
+                    Ok(ticket) => Some(ticket),
+                    Err(_) => return Err((too_many, body)),
+                }
+            }
+        };
+        self.batch.push(msg, body, want, ticket);
+        Ok(ticket)
     }
 }
 
@@ -140,46 +211,29 @@ impl Line {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn send(&self, outgoing: Outgoing) -> Result<(), CallError> {
-        let mut state = self.lock();
-        state.push(outgoing)?;
-        Self::post(state);
-        Ok(())
-    }
-
-    /// Begins a call; answers by what it is polled and cancelled.
-    pub(super) fn call(
+    /// Gives the shard something to do; answers by what it is polled and cancelled, if somebody
+    /// can wait for it.
+    pub(super) fn submit<'a>(
         &self,
         msg: u32,
-        body: Bytes,
-        timeout: Option<Duration>,
-    ) -> Result<u64, CallError> {
+        body: Payload<'a>,
+        want: Want,
+    ) -> Result<Option<Key>, Refused<'a>> {
         let mut state = self.lock();
-        if state.calls.len() >= state.calls_max && state.presence.stage == Stage::Open {
-            let limit = u32::try_from(state.calls_max).unwrap_or(u32::MAX);
-            return Err(CallError::TooManyCalls { limit });
-        }
-        let ticket = state.last + 1;
-        state.push(Outgoing { msg, body, call: Some((ticket, timeout)) })?;
-        state.last = ticket;
-        state.calls.insert(ticket, Waiting::default());
+        let ticket = state.push(msg, body, want)?;
         Self::post(state);
         Ok(ticket)
     }
 
-    pub(super) fn poll_call(
-        &self,
-        ticket: u64,
-        cx: &Context<'_>,
-    ) -> Poll<Result<Bytes, CallError>> {
+    pub(super) fn poll_call(&self, ticket: Key, cx: &Context<'_>) -> Poll<Ended> {
         let mut state = self.lock();
-        let Some(waiting) = state.calls.get_mut(&ticket) else {
-            return Poll::Ready(Err(CallError::Dropped));
+        let Some(waiting) = state.calls.get_mut(ticket) else {
+            return Poll::Ready(Ended::Failed(CallError::Dropped));
         };
-        match waiting.result.take() {
-            Some(result) => {
-                state.calls.remove(&ticket);
-                Poll::Ready(result)
+        match waiting.ended.take() {
+            Some(ended) => {
+                state.calls.remove(ticket);
+                Poll::Ready(ended)
             }
             None => {
                 waiting.waker = Some(cx.waker().clone());
@@ -189,11 +243,11 @@ impl Line {
     }
 
     /// Nobody waits for this call any more.
-    pub(super) fn cancel(&self, ticket: u64) {
+    pub(super) fn cancel(&self, ticket: Key) {
         let mut state = self.lock();
-        let waiting = state.calls.remove(&ticket);
+        let waiting = state.calls.remove(ticket);
         if let Some(call) = waiting.and_then(|waiting| waiting.call) {
-            state.cancelled.push(call);
+            state.batch.cancelled.push(call);
             Self::post(state);
         }
     }
@@ -211,16 +265,12 @@ impl Line {
         self.lock().presence.watchers.forget(id);
     }
 
-    /// Everything that waits for the shard.
-    pub(super) fn take(&self) -> Found {
+    /// Takes everything that waits for the shard, for an empty batch.
+    pub(super) fn take(&self, batch: &mut Batch) -> Option<Wish> {
         let mut state = self.lock();
         state.presence.woken = false;
-        state.outgoing_bytes = 0;
-        Found {
-            outgoing: mem::take(&mut state.outgoing),
-            cancelled: mem::take(&mut state.cancelled),
-            wish: state.wish,
-        }
+        mem::swap(&mut state.batch, batch);
+        state.wish
     }
 
     /// Leaves an order with the shard, if there is none on its way.

@@ -10,6 +10,28 @@
 //! and the peer may be [called](Session::call) in turn. Bodies are bytes; [`pack()`] and
 //! [`unpack()`] give them a form.
 //!
+//! A client is
+//! * **a [`Pool`]**, a number of connections to one server: calls go to those that are open, in turn;
+//!   lost ones are dialled again; the rate of calls may be limited;
+//! * **a [`Channel`]**, one connection, from a [`Connect`];
+//! * **a [`ClientHandler`]**, callbacks on a shard
+//!   ([`Shard::connect_iproto`](crate::Shard::connect_iproto)), which may serve what the server asks too.
+//!
+//! The first two are used from any thread and any executor: a call is a future that is dropped to
+//! cancel it. Each ends in one of these ways, and is sent at most once:
+//!
+//! | [`CallError`] | what happened | may the server have acted? |
+//! |---|---|---|
+//! | none | its response came | yes |
+//! | `Timeout` | no response came in time | yes |
+//! | `Dropped` | the connection ended before the response | yes |
+//! | `Stopped` | the channel or the pool was shut down, or closed | no |
+//! | `NoChannel` | no connection was open, nor within the connect timeout of a pool | no |
+//! | `Cutoff` | no connection was open, and the pool is not to wait for one | no |
+//! | `Policed` | the pool's rate limit | no |
+//! | `TooManyCalls`, `Full` | a bound of the connection | no |
+//! | `BodyTooLong`, `ControlCode` | it cannot be sent | no |
+//!
 //! # Examples
 //! ```no_run
 //! use std::process::ExitCode;
@@ -45,10 +67,12 @@
 //! }
 //! ```
 
+mod batch;
 mod bridge;
 mod channel;
 mod connect;
 mod line;
+mod pool;
 
 pub use hioload_protocol::iproto::pack::{
     Fault, Mode, NESTING_MAX, PackError, UnpackError, Unpacker,
@@ -69,7 +93,8 @@ pub use crate::shard::{
     IprotoSession as Session, Mux, Payload, RemoteReply, Reply, Response,
 };
 pub use crate::ws::{ClientId, ConnectError, Opened, Reconnect};
-pub use channel::{Channel, ChannelCall};
+pub use channel::{Channel, ChannelCall, ChannelNotify};
 pub use connect::Connect;
+pub use pool::{Pool, PoolBuilder, PoolCall, PoolNotify, PoolStats};
 
 pub(crate) use channel::open_on;

@@ -26,7 +26,7 @@ use super::turn::Turn;
 use super::{Action, Shard, websocket_route};
 use crate::reactor::{Reactor, Socket, Token};
 use crate::ws::{ClientHandler, ClientId, Connect, ConnectError, Host, Plan, Transport};
-use crate::ws::{STABLE_MS, Wanted, is_worth_another, look_up};
+use crate::ws::{STABLE_MS, Wanted, look_up};
 
 /// Clients of one shard at the most. Their routes are numbered behind those of the server.
 const CLIENTS_MAX: usize = 32_768;
@@ -50,6 +50,8 @@ struct Dial {
     /// Connections that opened.
     generation: u32,
     opened_ms: u64,
+    /// Since when it tries without a connection.
+    offline_ms: Option<u64>,
     /// We closed it: it will not be opened again.
     cancelled: bool,
 }
@@ -124,6 +126,7 @@ impl Dials {
         let Some((key, dial)) = self.of_route(entry.route) else { return 0 };
         dial.generation += 1;
         dial.opened_ms = now_ms;
+        dial.offline_ms = None;
         dial.step = Step::Open(entry.key);
         let (index, generation) = (key.index, dial.generation);
         self.wheel.cancel(index);
@@ -275,6 +278,7 @@ impl Dial {
             tries: 0,
             generation: 0,
             opened_ms: 0,
+            offline_ms: None,
             cancelled: false,
         }
     }
@@ -393,6 +397,7 @@ impl<R: Reactor> Turn<R> {
             return self.attempt_failed(key, &ConnectError::Stopped);
         }
         dial.attempt += 1;
+        dial.offline_ms.get_or_insert(now_ms);
         dial.deadline_ms = now_ms.saturating_add(dial.plan.timeout_ms);
         let (plan, attempt, deadline_ms) = (Rc::clone(&dial.plan), dial.attempt, dial.deadline_ms);
         match &plan.target.host {
@@ -514,7 +519,9 @@ impl<R: Reactor> Turn<R> {
         if now_ms.saturating_sub(dial.opened_ms) >= STABLE_MS {
             dial.tries = 0;
         }
-        if draining || dial.cancelled || !is_worth_another(reason) {
+        dial.offline_ms = Some(now_ms);
+        let again = dial.plan.reconnect.is_some_and(|rule| rule.applies(reason));
+        if draining || dial.cancelled || !again {
             return self.forget(key);
         }
         self.try_later(key);
@@ -525,15 +532,18 @@ impl<R: Reactor> Turn<R> {
         let now_ms = self.driver.egress.now_ms;
         let dials = &mut self.driver.shard.dials;
         let Some(dial) = dials.get(key) else { return };
-        let Some(reconnect) = dial.plan.reconnect.filter(|rule| rule.allows(dial.tries)) else {
+        let Some(reconnect) = dial.plan.reconnect else { return self.forget(key) };
+        // Not in this turn: a wait of nothing must not keep others from theirs.
+        let wait_ms = reconnect.wait_ms(dial.tries, random).max(1);
+        let at_ms = now_ms.saturating_add(wait_ms);
+        let offline_ms = at_ms.saturating_sub(dial.offline_ms.unwrap_or(now_ms));
+        if !reconnect.allows(dial.tries, offline_ms) {
             return self.forget(key);
-        };
-        let wait_ms = reconnect.wait_ms(dial.tries, random);
+        }
         dial.tries = dial.tries.saturating_add(1);
         dial.step = Step::Waiting;
         let attempt = dial.tries;
-        // Not in this turn: a wait of nothing must not keep others from theirs.
-        dials.wheel.set(key.index, now_ms.saturating_add(wait_ms.max(1)));
+        dials.wheel.set(key.index, at_ms);
         let wait = Duration::from_millis(wait_ms);
         if !self.tell(key, ClientCall::Reconnecting { attempt, wait }) {
             self.forget(key);

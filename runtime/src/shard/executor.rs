@@ -13,10 +13,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_task::Runnable;
-use crossbeam_queue::SegQueue;
 
+use super::queue::Queue;
 use crate::Time;
 use crate::reactor::Waker;
+
+/// Woken tasks for which there is memory from the beginning on.
+const READY_ROOM: usize = 1024;
 
 /// A future that was spawned on a shard; resolves to its result.
 ///
@@ -42,7 +45,7 @@ impl<T> Future for Task<T> {
 
 pub(crate) struct Executor {
     /// Woken tasks. Any thread may wake one, so the queue is shared; it takes no lock.
-    ready: Arc<SegQueue<Runnable>>,
+    ready: Arc<Queue<Runnable>>,
     waker: Waker,
     timers: Rc<Timers>,
 }
@@ -53,7 +56,7 @@ impl Executor {
     pub(crate) const POLLS_MAX: usize = 256;
 
     pub(crate) fn new(waker: Waker) -> Self {
-        Self { ready: Arc::default(), waker, timers: Rc::default() }
+        Self { ready: Arc::new(Queue::new(READY_ROOM)), waker, timers: Rc::default() }
     }
 
     pub(crate) fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Task<T> {

@@ -23,6 +23,7 @@ mod orders;
 mod outbox;
 mod paths;
 mod pause;
+mod queue;
 mod raw;
 mod request;
 mod route;

@@ -1,18 +1,19 @@
 //! What handles of connections ask of a shard, from any thread.
 //!
 //! Beside the mailbox, because an order must not be lost: a handle would wait for ever. There are
-//! no more of them than there are clients, look-ups and futures that wait to open one, and open
-//! requests of iproto: each has one on its way at the most. After the end of the shard they are dropped, which tells whoever waits.
+//! no more of them than there are clients, look-ups, futures that wait to open one or for a pool,
+//! and open requests of iproto: each has one on its way at the most. After the end of the shard they
+//! are dropped, which tells whoever waits.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use bytes::Bytes;
-use crossbeam_queue::SegQueue;
 use hioload_pools::Key;
 use hioload_protocol::iproto::ReplyTo;
 
 use super::Shard;
 use super::iproto::Answer;
+use super::queue::Queue;
 
 /// Orders taken in one turn at the most: what came beyond that waits for the next one.
 pub(super) const ORDERS_MAX: usize = 1024;
@@ -26,10 +27,18 @@ pub(crate) enum Order {
     Reply { session: Key, to: ReplyTo, answer: Answer<Bytes> },
 }
 
-#[derive(Default)]
+/// Orders for which there is memory from the beginning on.
+const ROOM: usize = 256;
+
 pub(super) struct Orders {
-    queue: SegQueue<Order>,
+    queue: Queue<Order>,
     ended: AtomicBool,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self { queue: Queue::new(ROOM), ended: AtomicBool::new(false) }
+    }
 }
 
 impl Orders {

@@ -15,7 +15,7 @@ use rstest::rstest;
 
 use crate::support::{PATIENCE, Packet, Peer, Told, address, ask, echo, next, record, start};
 
-fn connector(reactor: ReactorChoice, change: impl FnOnce(&mut Config)) -> Connector {
+pub(crate) fn connector(reactor: ReactorChoice, change: impl FnOnce(&mut Config)) -> Connector {
     let mut config = Config::default();
     config.server.reactor = reactor;
     config.memory.buffers = 16;
@@ -33,7 +33,7 @@ fn open(connector: &Connector, server: &Running) -> Channel {
 }
 
 /// A server that is the test itself.
-fn listen(
+pub(crate) fn listen(
     connector: &Connector,
     connect: impl FnOnce(Connect) -> Connect,
 ) -> (TcpListener, Channel, Peer) {
@@ -44,7 +44,7 @@ fn listen(
     (listener, channel, peer)
 }
 
-fn accept(listener: &TcpListener) -> Peer {
+pub(crate) fn accept(listener: &TcpListener) -> Peer {
     let (stream, _): (TcpStream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     Peer { stream }

@@ -6,6 +6,18 @@
 mod attacks;
 mod both_ways;
 mod channel;
+#[allow(dead_code, reason = "its servers speak WebSocket")]
+#[path = "../child/mod.rs"]
+mod child;
+mod pool;
+mod pool_time;
 mod replies;
+mod restarts;
 mod shutdown;
 mod support;
+
+#[test]
+#[ignore = "the other tests run it as a child"]
+fn child() {
+    restarts::serve();
+}

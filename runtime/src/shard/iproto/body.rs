@@ -120,6 +120,18 @@ impl Payload<'_> {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// The bytes of one that is only borrowed.
+    pub(crate) fn borrowed(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Kind::Borrowed(bytes) => Some(bytes),
+            Kind::Owned(_) | Kind::Pooled(_) => None,
+        }
+    }
+
     pub(crate) fn into_bytes(self) -> Bytes {
         match self.0 {
             Kind::Borrowed(bytes) => Bytes::copy_from_slice(bytes),

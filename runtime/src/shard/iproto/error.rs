@@ -18,6 +18,14 @@ pub enum CallError {
     /// There is no connection at the moment: it is being opened again.
     #[error("not sent: there is no connection at the moment; try again later")]
     NoChannel,
+    /// No connection of the pool is open, and it is not to wait for one: see
+    /// [`PoolBuilder::fail_on_cutoff`](crate::iproto::PoolBuilder::fail_on_cutoff).
+    #[error("not sent: no connection of the pool is open; try again later")]
+    Cutoff,
+    /// The pool makes no more calls at the moment: see
+    /// [`PoolBuilder::rate_limit`](crate::iproto::PoolBuilder::rate_limit).
+    #[error("not sent: there are more calls than the rate limit of the pool allows")]
+    Policed,
     /// As many calls wait as `iproto.calls_max` allows.
     #[error("not sent: {limit} calls wait for their responses; raise iproto.calls_max")]
     TooManyCalls {

@@ -208,6 +208,12 @@ impl<'a, S> IprotoSession<'a, S> {
         self.link.resume();
     }
 
+    /// Lets [`Handler::drained`](super::IprotoHandler::drained) be called when less waits to be
+    /// sent, also below the high mark.
+    pub(crate) fn await_room(&mut self) {
+        self.link.entry.flags.set_full(true);
+    }
+
     fn iproto(&self) -> Option<&Iproto> {
         self.link.entry.iproto()
     }

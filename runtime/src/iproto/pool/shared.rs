@@ -1,0 +1,414 @@
+//! What the handles of a pool, its futures and its connections share: which connections are open,
+//! and who waits for one.
+//!
+//! One lock for each pool, held for a few stores; that of a line may be taken under it, never the
+//! other way round. Wakers and orders are for when it is free.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hioload_pools::{Key, ObjectPool, Slab};
+
+use super::super::bridge::Bridge;
+use super::super::line::Wish;
+use super::super::{CallError, Channel, Connect, ConnectError};
+use super::PoolStats;
+use super::bucket::Bucket;
+use crate::shard::{Order, ShardHandle, Sleep};
+use crate::ws::{Waiters, Wakes};
+
+/// Futures that wait for a connection, more than memory has room for.
+const WAITERS_MAX: usize = 1 << 26;
+
+/// What does not change.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) connect: Connect,
+    pub(super) size: usize,
+    pub(super) connect_timeout: Duration,
+    pub(super) notice_timeout: Duration,
+    pub(super) fail_on_cutoff: bool,
+    pub(super) rate_wait: bool,
+}
+
+/// Somebody who waits until so many connections are open, or for some time only.
+struct Waiting {
+    online: usize,
+    waker: Option<Waker>,
+    /// Of what lets the time pass.
+    alarm: Option<Waker>,
+    expired: bool,
+    /// Nothing is dialled any more.
+    failed: bool,
+}
+
+pub(super) struct State {
+    /// The connections that are open, in the order of their turns.
+    pub(super) online: Vec<Channel>,
+    next: usize,
+    /// The connections that are open or dialled.
+    places: Vec<Option<Channel>>,
+    vacant: usize,
+    stopped: bool,
+    waiting: Slab<Waiting>,
+    watchers: Waiters,
+    bucket: Option<Bucket>,
+    pub(super) counted: PoolStats,
+    pub(super) error: Option<ConnectError>,
+}
+
+impl State {
+    pub(super) fn stats(&self) -> PoolStats {
+        let open = self.places.iter().flatten().map(Channel::stats);
+        let channels = open.fold(self.counted.channels, |sum, each| sum.plus(each));
+        PoolStats { online: self.online.len(), channels, ..self.counted }
+    }
+
+    fn wake(&mut self, wakes: &mut Wakes, whom: impl Fn(&Waiting) -> bool) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| whom(waiting)) {
+            wakes.add(&mut waiting.waker);
+        }
+    }
+}
+
+/// A pool.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    shard: ShardHandle,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+/// Why there is no channel.
+pub(super) enum Missing {
+    /// It may come.
+    Offline,
+    Refused(CallError),
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings, rate: (f64, u32), shard: ShardHandle) -> Arc<Self> {
+        let (per_second, burst) = rate;
+        let state = State {
+            online: Vec::with_capacity(settings.size),
+            next: 0,
+            places: (0..settings.size).map(|_| None).collect(),
+            vacant: settings.size,
+            stopped: false,
+            waiting: Slab::new(WAITERS_MAX),
+            watchers: Waiters::default(),
+            bucket: (burst > 0).then(|| Bucket::new(per_second, burst)),
+            counted: PoolStats::default(),
+            error: None,
+        };
+        Arc::new(Self { settings, shard, began: Instant::now(), state: Mutex::new(state) })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that may panic is done under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a token of the rate limit: answers how long to wait for it, if at all.
+    pub(super) fn pace(&self, most: Duration) -> Result<Option<Duration>, CallError> {
+        let mut state = self.lock();
+        let Some(bucket) = &mut state.bucket else { return Ok(None) };
+        let now = self.began.elapsed();
+        if bucket.take(now) {
+            return Ok(None);
+        }
+        let promised = if self.settings.rate_wait { bucket.promise(now, most) } else { None };
+        if promised.is_none() {
+            state.counted.policed += 1;
+        }
+        promised.map(Some).ok_or(CallError::Policed)
+    }
+
+    /// A token that was promised is not needed.
+    pub(super) fn give_back(&self) {
+        if let Some(bucket) = &mut self.lock().bucket {
+            bucket.give_back();
+        }
+    }
+
+    /// The next connection, in turn. Dials those that nobody dials.
+    pub(super) fn next(self: &Arc<Self>) -> Result<Channel, Missing> {
+        let mut state = self.lock();
+        if state.stopped {
+            return Err(Missing::Refused(CallError::Stopped));
+        }
+        let bridges = self.fill(&mut state);
+        let next = state.next;
+        state.next = next.wrapping_add(1);
+        let channel = next.checked_rem(state.online.len()).map(|at| state.online[at].clone());
+        let is_cut_off = channel.is_none() && self.settings.fail_on_cutoff;
+        if is_cut_off {
+            state.counted.cutoffs += 1;
+        }
+        drop(state);
+        self.begin(bridges);
+        match channel {
+            Some(channel) => Ok(channel),
+            None if is_cut_off => Err(Missing::Refused(CallError::Cutoff)),
+            None => Err(Missing::Offline),
+        }
+    }
+
+    /// A connection refused what it was given: it has no turn until it is open again.
+    pub(super) fn forget(&self, channel: &Channel) {
+        let mut state = self.lock();
+        // It may be open again by now.
+        if !channel.is_open() {
+            state.online.retain(|known| !known.is_same(channel));
+        }
+    }
+
+    /// Dials the connections that nobody dials.
+    pub(super) fn dial(self: &Arc<Self>) {
+        let bridges = self.fill(&mut self.lock());
+        self.begin(bridges);
+    }
+
+    /// Makes a connection for each place that has none.
+    fn fill(self: &Arc<Self>, state: &mut State) -> Vec<Bridge> {
+        let mut bridges = Vec::new();
+        if state.vacant == 0 || state.stopped {
+            return bridges;
+        }
+        state.vacant = 0;
+        for (place, channel) in state.places.iter_mut().enumerate() {
+            if channel.is_none() {
+                let (made, line) = Channel::new();
+                *channel = Some(made);
+                let member = Member { pool: Arc::clone(self), place };
+                bridges.push(Bridge::new(line, true, Some(member)));
+            }
+        }
+        bridges
+    }
+
+    fn begin(&self, bridges: Vec<Bridge>) {
+        for bridge in bridges {
+            let connect = self.settings.connect.clone();
+            self.shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
+        }
+    }
+
+    /// Takes nothing more, and ends every connection.
+    pub(super) fn stop(&self, wish: Wish) {
+        let mut wakes = Wakes::default();
+        let mut state = self.lock();
+        state.stopped = true;
+        let gone = mem::take(&mut state.online);
+        state.wake(&mut wakes, |_| true);
+        if state.vacant == self.settings.size {
+            wakes.add_all(&mut state.watchers);
+        }
+        let channels: Vec<Channel> = state.places.iter().flatten().cloned().collect();
+        drop(state);
+        drop(gone);
+        channels.iter().for_each(|channel| channel.wish(wish));
+        wakes.call();
+    }
+
+    pub(super) fn poll_done(&self, id: &mut Option<u64>, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.stopped && state.vacant == self.settings.size {
+            return Poll::Ready(());
+        }
+        state.watchers.wait(id, cx);
+        Poll::Pending
+    }
+
+    pub(super) fn forget_watcher(&self, id: u64) {
+        self.lock().watchers.forget(id);
+    }
+
+    /// Wakes one who waits, after changing what it waits for.
+    fn tell(&self, key: Key, change: impl FnOnce(&mut Waiting)) {
+        let mut state = self.lock();
+        let Some(waiting) = state.waiting.get_mut(key) else { return };
+        change(waiting);
+        let waker = waiting.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Shared")
+            .field("size", &self.settings.size)
+            .field("online", &state.online.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The place of a connection in its pool: what is told by its end on the shard.
+pub(in super::super) struct Member {
+    pool: Arc<Shared>,
+    place: usize,
+}
+
+impl Member {
+    pub(in super::super) fn opened(&self) {
+        let mut wakes = Wakes::default();
+        let mut state = self.pool.lock();
+        state.counted.dials += 1;
+        state.error = None;
+        let Some(channel) = state.places[self.place].clone() else { return };
+        if !state.stopped && !state.online.iter().any(|known| known.is_same(&channel)) {
+            state.online.push(channel);
+        }
+        let online = state.online.len();
+        state.wake(&mut wakes, |waiting| waiting.online <= online);
+        drop(state);
+        wakes.call();
+    }
+
+    pub(in super::super) fn failed(&self, error: &ConnectError) {
+        let mut state = self.pool.lock();
+        state.counted.dials += 1;
+        state.counted.dials_failed += 1;
+        state.error = Some(error.clone());
+    }
+
+    /// The connection takes nothing more; it may be opened again.
+    pub(in super::super) fn down(&self) {
+        let mut state = self.pool.lock();
+        let Some(channel) = state.places[self.place].clone() else { return };
+        state.online.retain(|known| !known.is_same(&channel));
+    }
+
+    /// The connection will not be opened again: because somebody wished its end, or because that
+    /// was tried for long enough, or makes no sense.
+    pub(in super::super) fn ended(&self, was_wished: bool) {
+        let mut wakes = Wakes::default();
+        let mut state = self.pool.lock();
+        let channel = state.places[self.place].take();
+        if let Some(channel) = &channel {
+            state.online.retain(|known| !known.is_same(channel));
+            state.counted.channels = state.counted.channels.plus(channel.stats());
+            state.vacant += 1;
+        }
+        let redials = was_wished && !state.stopped;
+        if state.vacant == self.pool.settings.size && !redials {
+            // Who only lets time pass goes on with that.
+            let size = self.pool.settings.size;
+            for waiting in state.waiting.iter_mut().filter(|waiting| waiting.online <= size) {
+                waiting.failed = true;
+                wakes.add(&mut waiting.waker);
+            }
+            wakes.add_all(&mut state.watchers);
+        }
+        drop(state);
+        drop(channel);
+        wakes.call();
+        if redials {
+            self.pool.dial();
+        }
+    }
+}
+
+/// What a [`Waiter`] is woken by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// So many connections are open.
+    Online,
+    /// It has waited long enough.
+    Expired,
+    /// Nothing is dialled any more.
+    Failed,
+    Stopped,
+}
+
+/// Waits until so many connections are open, for some time at the most.
+pub(super) struct Waiter {
+    pool: Arc<Shared>,
+    key: Option<Key>,
+}
+
+impl Waiter {
+    /// The time begins now.
+    pub(super) fn new(pool: &Arc<Shared>, online: usize, timeout: Duration) -> Self {
+        let waiting = Waiting { online, waker: None, alarm: None, expired: false, failed: false };
+        let key = pool.lock().waiting.insert(waiting).ok();
+        let pool = Arc::clone(pool);
+        if let Some(key) = key {
+            let alarm = Alarm { pool: Arc::clone(&pool), key };
+            pool.shard.order(Order::Run(Box::new(move |shard| {
+                shard.spawn(alarm.ring_after(shard.sleep(timeout))).detach();
+            })));
+        }
+        Self { pool, key }
+    }
+
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Woken> {
+        let mut state = self.pool.lock();
+        let State { online, waiting, stopped, .. } = &mut *state;
+        if *stopped {
+            return Poll::Ready(Woken::Stopped);
+        }
+        let Some(waiting) = self.key.and_then(|key| waiting.get_mut(key)) else {
+            return Poll::Ready(Woken::Failed);
+        };
+        if online.len() >= waiting.online {
+            Poll::Ready(Woken::Online)
+        } else if waiting.expired {
+            Poll::Ready(Woken::Expired)
+        } else if waiting.failed {
+            Poll::Ready(Woken::Failed)
+        } else {
+            waiting.waker = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        let waiting = self.key.and_then(|key| state.waiting.remove(key));
+        drop(state);
+        if let Some(alarm) = waiting.and_then(|waiting| waiting.alarm) {
+            alarm.wake();
+        }
+    }
+}
+
+/// Tells a waiter that its time is over, or that there is nobody to tell it.
+struct Alarm {
+    pool: Arc<Shared>,
+    key: Key,
+}
+
+impl Alarm {
+    /// Ends early when nobody waits any more.
+    async fn ring_after(self, sleep: Sleep) {
+        let mut sleep = pin!(sleep);
+        poll_fn(|cx| if self.is_wanted(cx) { sleep.as_mut().poll(cx) } else { Poll::Ready(()) })
+            .await;
+        self.pool.tell(self.key, |waiting| waiting.expired = true);
+    }
+
+    fn is_wanted(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.pool.lock();
+        let waiting = state.waiting.get_mut(self.key);
+        waiting.map(|waiting| waiting.alarm = Some(cx.waker().clone())).is_some()
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // After the time it is known to be over.
+        self.pool.tell(self.key, |waiting| waiting.failed = true);
+    }
+}

@@ -1,0 +1,205 @@
+//! A server that is killed and comes back, again and again, while a pool is in use.
+//!
+//! The server is a child process, and is killed with SIGKILL: nothing of it shuts down in order.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hioload::Server;
+use hioload::config::{ReactorChoice, ShardCount};
+use hioload::iproto::{CallError, Pool};
+use hioload::ws::block_on;
+use rstest::rstest;
+
+use crate::channel::connector;
+use crate::child::{command, scenario};
+use crate::support::{PATIENCE, echo};
+
+const RESTARTS: usize = 100;
+const CONNECTIONS: usize = 4;
+const THREADS: u64 = 3;
+/// Calls that each thread has on their way at a time.
+const CALLS: u64 = 16;
+/// Answers that each life of the server must give before it is killed.
+const ANSWERS: u64 = 100;
+/// How long a call may wait for its response.
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the pool may take to have all its connections again.
+const RECOVERY: Duration = Duration::from_secs(1);
+/// Not among the ports that the system gives to connections: one of those that knock while nobody
+/// listens could otherwise be given this very port, and be connected to itself.
+const PORTS: std::ops::Range<u16> = 18_000..28_000;
+
+/// The server, in the child.
+pub(crate) fn serve() {
+    let Some(words) = scenario() else { return };
+    let [reactor, address] = &words[..] else { panic!("{words:?}") };
+    let reactor = choice(reactor);
+    let server = Server::builder().iproto(address, echo).configure(|config| {
+        config.server.reactor = reactor;
+        config.server.shards = ShardCount::Exactly(1);
+        config.memory.buffers = 16;
+    });
+    let _server = server.start().expect("the port is free again");
+    println!("ready");
+    // Until it is killed.
+    loop {
+        std::thread::park();
+    }
+}
+
+fn choice(reactor: &str) -> ReactorChoice {
+    if reactor == "uring" { ReactorChoice::Uring } else { ReactorChoice::Epoll }
+}
+
+/// A child that serves. It is killed when it is dropped.
+struct Life(Child);
+
+impl Life {
+    fn begin(reactor: &str, address: SocketAddr) -> Self {
+        let mut command = command(&format!("{reactor} {address}"));
+        let mut life = Self(command.stdout(Stdio::piped()).spawn().unwrap());
+        let stdout = BufReader::new(life.0.stdout.take().unwrap());
+        assert!(is_ready(stdout), "the server does not start");
+        life
+    }
+}
+
+fn is_ready(mut stdout: BufReader<ChildStdout>) -> bool {
+    let mut line = String::new();
+    while stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+        // The harness writes before it.
+        if line.ends_with("ready\n") {
+            return true;
+        }
+        line.clear();
+    }
+    false
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[derive(Default)]
+struct Ledger {
+    ended: AtomicBool,
+    made: AtomicU64,
+    answered: AtomicU64,
+    dropped: AtomicU64,
+    timed_out: AtomicU64,
+    offline: AtomicU64,
+}
+
+impl Ledger {
+    /// Calls until the end, and notes how each call ends.
+    fn load(&self, pool: &Pool, thread: u64) {
+        let mut number = 0;
+        while !self.ended.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let calls: Vec<_> = (0..CALLS)
+                .map(|_| {
+                    number += 1;
+                    let name = thread << 48 | number;
+                    (name, pool.call_within(TIMEOUT, 1, &name.to_le_bytes()))
+                })
+                .collect();
+            self.made.fetch_add(CALLS, Ordering::Relaxed);
+            for (name, call) in calls {
+                let counter = match block_on(call) {
+                    Ok(body) => {
+                        assert_eq!(body, name.to_le_bytes()[..], "the answer of another call");
+                        &self.answered
+                    }
+                    Err(CallError::Dropped) => &self.dropped,
+                    Err(CallError::Timeout) => &self.timed_out,
+                    Err(CallError::NoChannel) => &self.offline,
+                    Err(other) => panic!("{other}"),
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            // It waits for a connection, for the response, and for the processor.
+            assert!(began.elapsed() < PATIENCE, "a call hangs");
+        }
+    }
+
+    fn of(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+fn until(what: &str, within: Duration, happened: impl Fn() -> bool) -> Duration {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < within, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    began.elapsed()
+}
+
+#[rstest]
+fn a_pool_survives_a_server_that_is_killed_again_and_again(
+    #[values("uring", "epoll")] reactor: &str,
+) {
+    let free = PORTS.filter(|port| port % 2 == u16::from(reactor == "uring"));
+    let address = free
+        .skip(std::process::id() as usize % 1000)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok())
+        .expect("a port is free");
+    let connector = connector(choice(reactor), |_| {});
+    let pool = Pool::to(address.to_string()).on(connector.handle()).size(CONNECTIONS);
+    let pool = pool.redial_interval_max(Duration::from_millis(200)).build().unwrap();
+    let ledger = Ledger::default();
+    let mut slowest = Duration::ZERO;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (pool, ledger) = (pool.clone(), &ledger);
+            scope.spawn(move || ledger.load(&pool, thread));
+        }
+        let _end = End(&ledger.ended);
+        for _ in 0..RESTARTS {
+            let life = Life::begin(reactor, address);
+            let full = || pool.stats().online == CONNECTIONS;
+            slowest = slowest.max(until("it has all its connections", RECOVERY, full));
+            let before = Ledger::of(&ledger.answered);
+            until("calls are answered", PATIENCE, || {
+                Ledger::of(&ledger.answered) >= before + ANSWERS
+            });
+            drop(life);
+            until("it notices", PATIENCE, || pool.stats().online == 0);
+        }
+    });
+    let [made, answered, dropped, timed_out, offline] =
+        [&ledger.made, &ledger.answered, &ledger.dropped, &ledger.timed_out, &ledger.offline]
+            .map(Ledger::of);
+    let stats = pool.stats();
+    println!(
+        "{reactor}: {RESTARTS} restarts in {:?}: {made} calls, {answered} answered, {dropped} \
+         dropped, {timed_out} timed out, {offline} found no connection; all connections were back \
+         after at most {slowest:?}; {} dials, {} failed",
+        began.elapsed(),
+        stats.dials,
+        stats.dials_failed
+    );
+    assert_eq!(made, answered + dropped + timed_out + offline, "each call ended once");
+    assert!(dropped > 0, "nothing was on its way when the server was killed");
+    assert_eq!((stats.channels.requests_in, stats.channels.unsolicited), (0, 0), "answered twice");
+    block_on(pool.shutdown());
+    connector.stop().unwrap();
+}
+
+/// Ends the load, also when the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
