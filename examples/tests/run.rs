@@ -231,6 +231,21 @@ fn iproto_mux_keeps_values() {
     assert_eq!(code(&call(&mut stream, 99, 6, b"")), 3);
 }
 
+#[rstest]
+fn iproto_client_is_content_with_iproto_echo(#[values("uring", "epoll")] reactor: &str) {
+    let (_running, address) = Running::server("iproto_echo", &["--reactor", reactor]);
+    let to = ["--addr", &address.to_string(), "--reactor", reactor];
+    let Output { status, stdout, stderr } = output("iproto_client", &to);
+    assert!(status.success(), "{}", text(&stderr));
+    assert_eq!(text(&stdout).matches("good: ").count(), 4);
+    let Output { status, stderr, .. } =
+        output("iproto_client", &[&to[..], &["--short", "2"]].concat());
+    assert!(status.success(), "{}", text(&stderr));
+    // An echo server does not ask back.
+    let Output { status, .. } = output("iproto_client", &[&to[..], &["--asked-back"]].concat());
+    assert_eq!(status.code(), Some(1));
+}
+
 #[test]
 fn iproto_packing_prints_bytes() {
     let Output { status, stdout, .. } = output("iproto_packing", &[]);
@@ -310,7 +325,8 @@ fn flags_are_explained(
         "client",
         "autobahn_client",
         "iproto_echo",
-        "iproto_mux"
+        "iproto_mux",
+        "iproto_client"
     )]
     name: &str,
 ) {

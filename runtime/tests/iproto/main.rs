@@ -6,6 +6,7 @@
 mod attacks;
 mod both_ways;
 mod channel;
+mod recorded;
 mod replies;
 mod shutdown;
 mod support;
