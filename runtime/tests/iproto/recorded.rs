@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -18,7 +17,7 @@ use hioload::iproto::{Channel, ChannelCall, Closed, Connect, PING, Request, SHUT
 use hioload::ws::{Connector, block_on};
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Packet, Peer, record};
+use crate::support::{PATIENCE, Packet, Peer, channel_to_the_test, record};
 
 /// What the recorded server did not echo.
 const ASK_BACK: u32 = 7;
@@ -143,28 +142,16 @@ fn read(peer: &mut Peer, wanted: &Packet) -> Packet {
     }
 }
 
-fn connect(reactor: ReactorChoice, pings: bool) -> (Connector, Channel, Peer) {
-    let mut config = Config::default();
-    config.server.reactor = reactor;
-    config.memory.buffers = 16;
-    config.iproto.shutdown_timeout_ms = PATIENCE.as_millis() as u64;
-    config.iproto.ping_interval_ms = if pings { 50 } else { 0 };
-    let connector = Connector::start(config).expect("the shard starts");
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let connect = Connect::to(listener.local_addr().unwrap().to_string()).timeout(PATIENCE);
-    let channel = block_on(connect.open_on(&connector)).expect("the listener accepts");
-    let (stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    (connector, channel, Peer { stream })
-}
-
 #[rstest]
 fn our_channel_says_to_the_go_server_what_the_go_client_said(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
     #[values("calls", "in_flight", "notifies", "pings", "server_shuts_down")] scene: &str,
 ) {
     let lines = in_order(recording(scene));
-    let (connector, channel, mut peer) = connect(reactor, scene == "pings");
+    let (connector, channel, mut peer) = channel_to_the_test(reactor, |config| {
+        config.iproto.shutdown_timeout_ms = PATIENCE.as_millis() as u64;
+        config.iproto.ping_interval_ms = if scene == "pings" { 50 } else { 0 };
+    });
     let end = lines.iter().find(|line| line.packet.msg == SHUTDOWN).expect("each has one");
     let mut speaker = Speaker { channel, calls: Vec::new(), ends_it: end.from_client };
     let mut responses = HashMap::new();
