@@ -174,7 +174,7 @@ fn an_iproto_server_is_measured(
         config.server.reactor = choice(reactor);
         config.server.shards = ShardCount::Exactly(1);
         // Pings come between the replies.
-        config.iproto.ping_interval_ms = 20;
+        config.iproto.ping_interval_ms = 150;
     });
     let mux = |_: &mut Shard| {
         hioload::iproto::Mux::new().default(|_, session, request| {

@@ -148,7 +148,7 @@ mod tests {
         let text = table(0).text();
         assert!(text.contains("go             go         2000 (1000..4000)"), "{text}");
         assert!(text.contains("2.00 (2.00..2.00)   0.50 (0.50..0.50)   2.00"), "{text}");
-        assert!(text.contains("uring          not measured: no Go"), "{text}");
+        assert!(text.contains("uring      not measured: no Go"), "{text}");
         let text = table(3).text();
         assert!(text.contains("2.00 (2.00..2.00) to uring/raw"), "{text}");
     }
