@@ -11,6 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use hioload::config::{ListenAddress, ReactorChoice, ShardCount};
@@ -128,7 +129,11 @@ fn deaf(server: &Running) -> Vec<TcpStream> {
             }
         }
     };
-    (0..8).map(begin).collect()
+    // The kernel's buffers take long to fill.
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || begin(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 #[test]
