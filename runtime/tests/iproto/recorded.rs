@@ -13,8 +13,8 @@ use std::task::{Context, Waker};
 
 use hioload::Shard;
 use hioload::config::{Config, ReactorChoice};
-use hioload::iproto::{Channel, ChannelCall, Closed, Connect, PING, Request, SHUTDOWN, Session};
-use hioload::ws::{Connector, block_on};
+use hioload::iproto::{Channel, ChannelCall, Closed, PING, Request, SHUTDOWN, Session};
+use hioload::ws::block_on;
 use rstest::rstest;
 
 use crate::support::{PATIENCE, Packet, Peer, channel_to_the_test, record};
