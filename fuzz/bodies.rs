@@ -1,7 +1,7 @@
 //! What is tried with whatever a fuzzer makes up: a function for each target. The corpus runs
 //! through the same functions in `cargo test` (`protocol/tests/fuzz_corpus.rs`).
 
-#![allow(dead_code)] // each target is one of them
+#![allow(dead_code, unused_imports)] // each target is one of them
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,6 +14,9 @@ use hioload_protocol::ws::{Env, Limits, Memory, Role};
 #[path = "../protocol/tests/common/mod.rs"]
 mod common;
 
+pub(crate) use common::iproto_bodies::{
+    operations as iproto_connection, packets as iproto_packet, unpacking as iproto_unpack,
+};
 use common::puff::Puff;
 use common::{Peer, model};
 

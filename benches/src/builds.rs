@@ -67,6 +67,15 @@ impl Checkouts {
     }
 }
 
+/// Builds the echo server and the client on go-iproto in a folder, from a clone of the package.
+///
+/// # Errors
+/// Nobody said where, or it could not be built; where the compiler's words are.
+pub fn build_go_iproto(folder: &Path, checkout: Option<&Path>) -> Result<PathBuf, String> {
+    script("go-iproto", folder, &[&needed(checkout, "--go", "HIOLOAD_GO_IPROTO")?])?;
+    Ok(folder.join("peer"))
+}
+
 /// Installs the echo server on the ws package in a folder; what `node` runs.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hioload::config::{CompressionMode, ShardCount};
+use hioload::config::{CompressionMode, ListenAddress, ShardCount};
 use hioload::{Running, Server, Shard};
 use hioload_protocol::http::{Head, HeadLimits, accept_key};
 use hioload_protocol::ws::frame::Header;
@@ -163,6 +163,30 @@ fn an_echo_server_is_measured(
     assert_eq!(figures["verified"], !flags.contains("--no-verify"));
     assert_eq!(figures["interrupted"], false);
     assert_eq!(figures["idle"], Value::Null);
+    server.stop().expect("the shards end well");
+}
+
+#[rstest]
+fn an_iproto_server_is_measured(
+    #[values("uring", "epoll")] reactor: &str,
+    #[values("", "-c 3 -f 16 -s 50", "-s 0", "-s 5:50%,70000:50% -c 4 -f 5", "-r 500 --no-verify")]
+    flags: &str,
+) {
+    let server = Server::builder().configure(|config| {
+        config.server.reactor = choice(reactor);
+        config.server.shards = ShardCount::Exactly(1);
+        // Pings come between the replies.
+        config.iproto.ping_interval_ms = 150;
+    });
+    let mux = |_: &mut Shard| {
+        hioload::iproto::Mux::new().default(|_, session, request| {
+            session.reply(request.reply, request.body);
+        })
+    };
+    let server = server.iproto("127.0.0.1:0", mux).start().expect("the server starts");
+    let [ListenAddress::Tcp(address)] = server.raw_addresses() else { panic!("one address") };
+    let figures = measure(&format!("iproto://{address}"), &format!("{SHORT} {flags}"));
+    assert!(number(&figures, "messages") > 0.0);
     server.stop().expect("the shards end well");
 }
 

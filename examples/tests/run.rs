@@ -264,6 +264,21 @@ fn iproto_pool_says_what_failed() {
     assert!(text(&late.stdout).contains("failed       3: no response came in time"));
 }
 
+#[rstest]
+fn iproto_client_is_content_with_iproto_echo(#[values("uring", "epoll")] reactor: &str) {
+    let (_running, address) = Running::server("iproto_echo", &["--reactor", reactor]);
+    let to = ["--addr", &address.to_string(), "--reactor", reactor];
+    let Output { status, stdout, stderr } = output("iproto_client", &to);
+    assert!(status.success(), "{}", text(&stderr));
+    assert_eq!(text(&stdout).matches("good: ").count(), 4);
+    let Output { status, stderr, .. } =
+        output("iproto_client", &[&to[..], &["--short", "2"]].concat());
+    assert!(status.success(), "{}", text(&stderr));
+    // An echo server does not ask back.
+    let Output { status, .. } = output("iproto_client", &[&to[..], &["--asked-back"]].concat());
+    assert_eq!(status.code(), Some(1));
+}
+
 #[test]
 fn iproto_packing_prints_bytes() {
     let Output { status, stdout, .. } = output("iproto_packing", &[]);
@@ -344,6 +359,7 @@ fn flags_are_explained(
         "autobahn_client",
         "iproto_echo",
         "iproto_mux",
+        "iproto_client",
         "iproto_pool"
     )]
     name: &str,

@@ -14,6 +14,9 @@ mod bodies;
 #[case::inflate("inflate", bodies::inflate)]
 #[case::response("response", bodies::response)]
 #[case::frame("frame", bodies::frame)]
+#[case::iproto_packet("iproto_packet", bodies::iproto_packet)]
+#[case::iproto_unpack("iproto_unpack", bodies::iproto_unpack)]
+#[case::iproto_connection("iproto_connection", bodies::iproto_connection)]
 fn the_corpus_passes(#[case] target: &str, #[case] body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let mut inputs = 0;

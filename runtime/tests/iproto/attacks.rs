@@ -1,14 +1,19 @@
 //! Peers that want too much.
 
 use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
 use std::sync::mpsc;
 
 use hioload::Shard;
 use hioload::config::ReactorChoice;
 use hioload::iproto::{CloseReason, Closed, Header, PING, Request, Session, Violation};
+use hioload::ws::block_on;
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Peer, Recorder, Told, ask, echo, next, packet, record, start};
+use crate::support::{
+    PATIENCE, Packet, Peer, Recorder, Told, ask, channel_to_the_test, echo, next, packet, record,
+    start,
+};
 
 fn silent(_: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
     request.reply.discard();
@@ -120,6 +125,74 @@ fn a_packet_that_takes_too_long_ends_the_connection(
     peer.write(&packet(1, 1, b"begun")[..14]);
     assert_eq!(peer.try_read(), None);
     assert_eq!(next(&told), Told::Closed(Closed::Protocol(CloseReason::PacketTooOld)));
+    server.stop().unwrap();
+}
+
+#[rstest]
+fn a_wrong_length_is_followed_to_the_letter(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let (server, told) = record(
+        reactor,
+        |_| {},
+        |_: &mut Shard, session: &mut Session<'_, ()>, request: Request| {
+            session.reply(request.reply, request.body);
+        },
+    );
+    // Too short: what is left of the body is a header, which claims too much.
+    let mut short = Peer::connect(&server);
+    short.write(&[&Header { msg: 1, len: 4, sync: 1 }.encode()[..], &[b'a'; 16]].concat());
+    assert_eq!(short.read().body, b"aaaa");
+    assert_eq!(short.try_read(), None);
+    let violation = Violation::BodyTooBig { len: u32::from_le_bytes(*b"aaaa"), limit: 16 << 20 };
+    assert_eq!(next(&told), Told::Closed(Closed::Protocol(CloseReason::Failed(violation))));
+    // Too long: the next packet is a part of the body.
+    let mut long = Peer::connect(&server);
+    long.write(&Header { msg: 1, len: 14, sync: 1 }.encode());
+    long.write(&[b"hi", &Header { msg: 1, len: 0, sync: 2 }.encode()[..]].concat());
+    let answer = long.read();
+    assert_eq!((answer.sync, answer.body.len()), (1, 14));
+    assert_eq!(long.call(1, 3, b"in step again"), b"in step again");
+    server.stop().unwrap();
+}
+
+#[rstest]
+fn half_a_packet_and_a_fin_end_the_connection(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(0, 1, 11, 12, 16)] sent: usize,
+) {
+    let (server, told) = record(reactor, |_| {}, silent);
+    let mut peer = Peer::connect(&server);
+    peer.write(&packet(1, 1, b"never whole")[..sent]);
+    peer.stream.shutdown(Shutdown::Write).unwrap();
+    peer.read_to_end();
+    assert_eq!(next(&told), Told::Closed(Closed::ByPeer));
+    assert_eq!(ask(&server, |shard| shard.stats().counters.panics), 0);
+    server.stop().unwrap();
+}
+
+#[rstest]
+fn a_response_nobody_asked_for_is_a_request(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    // On the wire they look the same, and a request is answered.
+    let server = start(reactor, |_| {}, echo);
+    let mut peer = Peer::connect(&server);
+    assert_eq!(peer.call(42, 4_000_000_000, b"you asked for this"), b"you asked for this");
+    // The connection of a channel serves nobody: it answers with an error, and goes on.
+    let (connector, channel, mut peer) = channel_to_the_test(reactor, |_| {});
+    let call = channel.call(7, "?");
+    let asked = peer.read();
+    peer.send(7, asked.sync + 1, b"of nobody");
+    peer.send(8, asked.sync, b"of another code");
+    peer.send(7, asked.sync, b"mine");
+    assert_eq!(block_on(call).unwrap(), "mine");
+    peer.send(7, asked.sync, b"twice");
+    for (msg, sync) in [(7, asked.sync + 1), (8, asked.sync), (7, asked.sync)] {
+        assert_eq!(peer.read(), Packet { msg, sync, body: vec![0xff; 4] });
+    }
+    assert!(channel.is_open());
+    connector.stop().unwrap();
     server.stop().unwrap();
 }
 

@@ -11,6 +11,7 @@ mod channel;
 mod child;
 mod pool;
 mod pool_time;
+mod recorded;
 mod replies;
 mod restarts;
 mod shutdown;

@@ -1,14 +1,16 @@
 //! A peer without mercy: it sends exactly the bytes it is told, and waits for what must come.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use hioload::config::{Config, ListenAddress, ReactorChoice, ShardCount};
 use hioload::iproto::{
-    Body, CallError, Closed, HEADER_BYTES, Handler, Header, Mux, Peer as Who, Request, Session,
+    Body, CallError, Channel, Closed, Connect, HEADER_BYTES, Handler, Header, Mux, Peer as Who,
+    Request, Session,
 };
+use hioload::ws::{Connector, block_on};
 use hioload::{Running, Server, Shard};
 
 /// Longer than anything here takes, also on a busy machine: a test that reaches it has failed.
@@ -55,6 +57,26 @@ pub(crate) fn ask<T: Send + 'static>(
     let task = move |shard: &mut Shard| sender.send(look(shard)).expect("the test listens");
     server.handles()[0].run(task).expect("the mailbox has room");
     answer.recv_timeout(PATIENCE).expect("the shard answers")
+}
+
+/// A channel whose server is the test itself.
+pub(crate) fn channel_to_the_test(
+    reactor: ReactorChoice,
+    change: impl FnOnce(&mut Config),
+) -> (Connector, Channel, Peer) {
+    let mut config = Config::default();
+    config.server.reactor = reactor;
+    config.memory.buffers = 16;
+    config.iproto.shutdown_timeout_ms = 100;
+    config.shutdown.drain_ms = 500;
+    change(&mut config);
+    let connector = Connector::start(config).expect("the shard starts");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = Connect::to(listener.local_addr().unwrap().to_string()).timeout(PATIENCE);
+    let channel = block_on(connect.open_on(&connector)).expect("the listener accepts");
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    (connector, channel, Peer { stream })
 }
 
 /// A packet as it came.

@@ -7,9 +7,7 @@
 mod about;
 mod config;
 mod measure;
-mod network;
 mod points;
-mod progress;
 mod report;
 mod sample;
 mod servers;
@@ -21,15 +19,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use hioload_benches::builds::{self, Checkouts};
-use hioload_benches::command_line;
 use hioload_benches::machine::{Cores, seconds};
-use hioload_benches::process;
+use hioload_benches::progress::Progress;
+use hioload_benches::{command_line, network, process};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::measure::Method;
 use crate::points::{POINTS, Pace, Point, point};
-use crate::progress::Progress;
 use crate::report::{Measured, Row};
 use crate::sample::Sample;
 use crate::servers::{Built, Server};

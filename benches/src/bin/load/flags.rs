@@ -39,7 +39,7 @@ const EXAMPLES: &str = "\
 #[derive(Parser, Debug)]
 #[command(name = "load", version, long_about = ABOUT, after_help = EXAMPLES)]
 pub(crate) struct Flags {
-    /// ws://HOST:PORT/PATH, or tcp://HOST:PORT for bare bytes
+    /// ws://HOST:PORT/PATH, iproto://HOST:PORT, or tcp://HOST:PORT for bare bytes
     #[arg(value_name = "URL", value_parser = Target::parse)]
     target: Target,
 
@@ -192,13 +192,14 @@ impl Flags {
 
     fn format(&self) -> Result<Format, Failure> {
         match self.target.scheme {
-            Scheme::Tcp if self.deflate => {
-                Err(Failure::usage("--deflate is for WebSocket: tcp:// compresses nothing"))
+            Scheme::Tcp | Scheme::Iproto if self.deflate => {
+                Err(Failure::usage("--deflate is for WebSocket: nothing else is compressed"))
             }
             Scheme::Tcp if self.size.min() == 0 => {
                 Err(Failure::usage("over tcp:// a message has one byte at least: see --size"))
             }
             Scheme::Tcp => Ok(Format::Tcp),
+            Scheme::Iproto => Ok(Format::Iproto),
             Scheme::WebSocket if self.deflate => Ok(Format::Deflate),
             Scheme::WebSocket if self.binary => Ok(Format::Binary),
             Scheme::WebSocket => Ok(Format::Text),

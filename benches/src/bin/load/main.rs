@@ -1,4 +1,4 @@
-//! The load generator: echo over WebSocket or bare TCP, measured from outside.
+//! The load generator: echo over WebSocket, iproto or bare TCP, measured from outside.
 //!
 //! What comes in: a URL and flags. What goes out: a report, or one JSON object. Each thread has its
 //! own epoll instance and connections, and shares nothing with the others while it sends; what is

@@ -105,7 +105,7 @@ impl Opening {
             return Err(door.refused(error, self.number));
         }
         self.connected = true;
-        if door.target.scheme == Scheme::Tcp {
+        if door.target.scheme != Scheme::WebSocket {
             return Ok(Step::Open(Vec::new()));
         }
         let mut request = Vec::new();

@@ -4,11 +4,12 @@
 //! a server may do (fragments, pings in between, frames cut anywhere) is read byte by byte.
 
 use hioload_protocol::deflate::Inflater;
+use hioload_protocol::iproto;
 use hioload_protocol::ws::frame::{HEADER_BYTES_MAX, Header};
 use hioload_protocol::ws::mask::mask;
 use hioload_protocol::ws::{Env, Limits, Memory, Opcode};
 
-use crate::script::{Format, Identity, KEY, Script};
+use crate::script::{Format, Identity, KEY, Script, sync};
 
 /// How much of two payloads that differ is shown.
 const EXCERPT_BYTES: usize = 16;
@@ -103,8 +104,11 @@ impl Reader {
             return None;
         }
         let entry = desk.script.entry(progress.identity, progress.received);
-        let header = entry.reply_header();
-        let payload = input.strip_prefix(header)?.get(..entry.size)?;
+        let mut rest = input.strip_prefix(entry.reply_header())?;
+        if desk.script.format == Format::Iproto {
+            rest = rest.strip_prefix(&sync(progress.received).to_le_bytes())?;
+        }
+        let payload = rest.get(..entry.size)?;
         if desk.verify {
             let stamp = progress.identity.stamp(progress.received);
             let (begin, rest) = desk.script.expected(entry, &stamp, 0);
@@ -113,7 +117,7 @@ impl Reader {
                 return None;
             }
         }
-        Some(header.len() + entry.size)
+        Some(input.len() - rest.len() + entry.size)
     }
 
     /// Reads a header or (a part of) a payload, and answers how many bytes that took.
@@ -131,6 +135,8 @@ impl Reader {
             let entry = desk.script.entry(progress.identity, progress.received);
             let frame = Frame { remaining: entry.size, opcode: Opcode::Binary, fin: true };
             self.frame.get_or_insert(frame);
+        } else if self.frame.is_none() && desk.script.format == Format::Iproto {
+            read = self.read_packet_header(input, desk, progress, answers)?;
         } else if self.frame.is_none() {
             read = self.read_header(input, desk.script.format, progress)?;
         }
@@ -202,6 +208,45 @@ impl Reader {
             .map_err(|_| Fault::Wrong("it announces more than memory can hold".to_owned()))?;
         self.frame = Some(Frame { remaining, opcode: header.opcode, fin: header.fin });
         Ok(len - had)
+    }
+
+    /// As [`read_header`](Self::read_header), of iproto.
+    fn read_packet_header(
+        &mut self,
+        input: &[u8],
+        desk: &Desk<'_>,
+        progress: &Progress,
+        answers: &mut Vec<u8>,
+    ) -> Result<usize, Fault> {
+        let had = usize::from(self.header_len);
+        let taken = input.len().min(iproto::HEADER_BYTES - had);
+        self.header[had..had + taken].copy_from_slice(&input[..taken]);
+        self.header_len += taken as u8;
+        if usize::from(self.header_len) < iproto::HEADER_BYTES {
+            return Ok(taken);
+        }
+        self.header_len = 0;
+        let mut bytes = [0; iproto::HEADER_BYTES];
+        bytes.copy_from_slice(&self.header[..iproto::HEADER_BYTES]);
+        let header = iproto::Header::decode(&bytes);
+        match (header.msg, header.len) {
+            (iproto::PING, 0) => answers.extend(header.encode()),
+            (iproto::SHUTDOWN, _) => return Err(Fault::Closed("it shuts down".to_owned())),
+            _ => {
+                self.expect_one(progress)?;
+                let entry = desk.script.entry(progress.identity, progress.received);
+                let wanted = entry.packet_header(progress.received);
+                if header != wanted {
+                    let number = progress.received + 1;
+                    return Err(Fault::Wrong(format!(
+                        "the reply to request {number} is {header:?}, expected {wanted:?}"
+                    )));
+                }
+                self.frame =
+                    Some(Frame { remaining: entry.size, opcode: Opcode::Binary, fin: true });
+            }
+        }
+        Ok(taken)
     }
 
     /// Compares the next part of a message.
@@ -343,6 +388,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hioload_protocol::iproto;
     use hioload_protocol::ws::Opcode;
     use hioload_protocol::ws::frame::Header;
     use rstest::rstest;
@@ -466,6 +512,36 @@ mod tests {
             case.read(&wire),
             Err(Fault::Wrong("more came back than the 2 messages it got".to_owned()))
         );
+    }
+
+    #[rstest]
+    fn packets_may_be_cut_anywhere_and_pings_be_between_them(
+        #[values("0", "5", "300", "70000")] sizes: &str,
+        #[values(1, 2, 7, 1_000_000)] step: usize,
+    ) {
+        let mut case = Case::new(Format::Iproto, sizes);
+        let ping = iproto::Header { msg: iproto::PING, len: 0, sync: 0 }.encode();
+        let mut wire = Vec::new();
+        case.script.push(&mut wire, case.progress.identity, 0);
+        wire.extend(ping);
+        case.script.push(&mut wire, case.progress.identity, 1);
+        for part in wire.chunks(step) {
+            case.read(part).unwrap();
+        }
+        assert_eq!(case.progress.received, 2);
+        assert_eq!(case.answers, ping);
+    }
+
+    #[test]
+    fn packets_of_others_are_told() {
+        let mut case = Case::new(Format::Iproto, "4");
+        let mut wire = Vec::new();
+        case.script.push(&mut wire, case.progress.identity, 1);
+        let Err(Fault::Wrong(text)) = case.read(&wire) else { panic!("the first is due") };
+        assert!(text.contains("the reply to request 1 is Header"), "{text}");
+        let mut case = Case::new(Format::Iproto, "4");
+        let end = iproto::Header { msg: iproto::SHUTDOWN, len: 0, sync: 0 }.encode();
+        assert_eq!(case.read(&end), Err(Fault::Closed("it shuts down".to_owned())));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use hioload_benches::documents::documents;
 use hioload_protocol::deflate::{Deflater, WINDOW_BITS_MAX};
+use hioload_protocol::iproto;
 use hioload_protocol::ws::Opcode;
 use hioload_protocol::ws::frame::{HEADER_BYTES_MAX, Header};
 use hioload_protocol::ws::mask::mask;
@@ -25,6 +26,10 @@ const MANY: usize = 8192;
 const DEFLATE_LEVEL: u8 = 6;
 /// Header and lengths of a DEFLATE block that is not compressed: it holds the stamp.
 const STORED_BYTES: usize = 5;
+/// The code of every request.
+const MSG: u32 = 42;
+/// Of a header of iproto: what comes before the sync, which every message has its own of.
+const FIXED_BYTES: usize = 8;
 /// 24 bits of connection and message number are four characters each.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -34,6 +39,8 @@ pub(crate) enum Format {
     Binary,
     /// Text, compressed.
     Deflate,
+    /// Packets that have to come back in their order.
+    Iproto,
     /// No frames at all.
     Tcp,
 }
@@ -59,7 +66,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The header that an echo of it comes back with, usually.
+    /// The header of the packet of this number.
+    pub(crate) fn packet_header(&self, message: u64) -> iproto::Header {
+        // A body has at most a gigabyte.
+        iproto::Header { msg: MSG, len: self.size as u32, sync: sync(message) }
+    }
+
+    /// The header that an echo of it comes back with, usually; of iproto without the sync.
     #[inline]
     pub(crate) fn reply_header(&self) -> &[u8] {
         &self.reply[..usize::from(self.reply_len)]
@@ -92,6 +105,12 @@ impl Identity {
         let [e, f, g, h] = characters(message);
         [a, e, b, f, c, g, d, h]
     }
+}
+
+/// What a packet is called: never 0, which wants no answer.
+#[inline]
+pub(crate) fn sync(message: u64) -> u32 {
+    1 + (message % u64::from(u32::MAX)) as u32
 }
 
 #[inline]
@@ -127,7 +146,13 @@ impl Script {
         let opcode = if self.format == Format::Binary { Opcode::Binary } else { Opcode::Text };
         let (mut request, mut reply) = ([0; HEADER_BYTES_MAX], [0; HEADER_BYTES_MAX]);
         let (mut request_len, mut reply_len) = (0, 0);
-        if self.format != Format::Tcp {
+        if self.format == Format::Iproto {
+            let header = iproto::Header { msg: MSG, len: size as u32, sync: 0 }.encode();
+            for fixed in [&mut request, &mut reply] {
+                fixed[..FIXED_BYTES].copy_from_slice(&header[..FIXED_BYTES]);
+            }
+            (request_len, reply_len) = (FIXED_BYTES as u8, FIXED_BYTES as u8);
+        } else if self.format != Format::Tcp {
             let compressed = self.format == Format::Deflate;
             let sent = if compressed { STORED_BYTES + stamp_len + packed.len() } else { size };
             let mut header = Header::new(true, opcode, Some(KEY), sent as u64);
@@ -158,7 +183,10 @@ impl Script {
                 out.extend_from_slice(&stamp[..stamp_len]);
                 out.extend_from_slice(&self.masked[entry.at..][..entry.size - stamp_len]);
             }
-            Format::Tcp => {
+            Format::Tcp | Format::Iproto => {
+                if self.format == Format::Iproto {
+                    out.extend_from_slice(&sync(message).to_le_bytes());
+                }
                 out.extend_from_slice(&stamp[..stamp_len]);
                 out.extend_from_slice(&self.plain[entry.at..][..entry.size - stamp_len]);
             }
@@ -204,6 +232,7 @@ mod tests {
     use std::collections::HashSet;
 
     use hioload_protocol::deflate::Inflater;
+    use hioload_protocol::iproto;
     use hioload_protocol::ws::{Connection, Env, Event, HeapMemory, Limits, Role};
     use rstest::rstest;
 
@@ -215,6 +244,12 @@ mod tests {
         script.push(&mut wire, identity, message);
         if script.format == Format::Tcp {
             return wire;
+        }
+        if script.format == Format::Iproto {
+            let header = iproto::Header::decode(wire.first_chunk().unwrap());
+            assert_eq!(header.len as usize, wire.len() - iproto::HEADER_BYTES);
+            assert_eq!(header, script.entry(identity, message).packet_header(message));
+            return wire.split_off(iproto::HEADER_BYTES);
         }
         let mut connection = Connection::new(Role::Server).with_deflate();
         let mut env = Env { limits: &Limits::default(), memory: &mut HeapMemory, now_ms: 0 };
@@ -231,7 +266,8 @@ mod tests {
 
     #[rstest]
     fn a_server_reads_what_is_expected_back(
-        #[values(Format::Text, Format::Binary, Format::Deflate, Format::Tcp)] format: Format,
+        #[values(Format::Text, Format::Binary, Format::Deflate, Format::Iproto, Format::Tcp)]
+        format: Format,
         #[values("1", "7", "8", "9", "20", "125", "126", "65535", "65536", "0-300")] sizes: &str,
     ) {
         let script = Script::new(format, &sizes.parse().unwrap());

@@ -9,7 +9,18 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     WebSocket,
+    Iproto,
     Tcp,
+}
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "ws",
+            Self::Iproto => "iproto",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +37,17 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or_else(|| "a URL is ws://HOST:PORT/PATH or tcp://HOST:PORT".to_owned())?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| {
+            "a URL is ws://HOST:PORT/PATH, iproto://HOST:PORT or tcp://HOST:PORT".to_owned()
+        })?;
         let scheme = match scheme {
             "ws" => Scheme::WebSocket,
+            "iproto" => Scheme::Iproto,
             "tcp" => Scheme::Tcp,
             "wss" | "https" => {
                 return Err(format!("{scheme}:// needs TLS, which load does not speak yet"));
             }
-            _ => return Err(format!("{scheme}:// is not ws:// or tcp://")),
+            _ => return Err(format!("{scheme}:// is not ws://, iproto:// or tcp://")),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -45,8 +57,8 @@ impl Target {
         if path.contains('#') {
             return Err("a fragment (#) has no place in the URL of a WebSocket".to_owned());
         }
-        if scheme == Scheme::Tcp && !matches!(path, "" | "/") {
-            return Err("tcp:// takes no path".to_owned());
+        if scheme != Scheme::WebSocket && !matches!(path, "" | "/") {
+            return Err(format!("{}:// takes no path", scheme.name()));
         }
         let (host, port) = split_port(authority);
         let port = match (port, scheme) {
@@ -55,7 +67,10 @@ impl Target {
                 _ => return Err(format!("{port:?} is not a port: 1 to 65535")),
             },
             (None, Scheme::WebSocket) => 80,
-            (None, Scheme::Tcp) => return Err("tcp:// needs a port: tcp://HOST:PORT".to_owned()),
+            (None, _) => {
+                let scheme = scheme.name();
+                return Err(format!("{scheme}:// needs a port: {scheme}://HOST:PORT"));
+            }
         };
         if host.is_empty() {
             return Err("the URL names no host".to_owned());
@@ -107,6 +122,7 @@ mod tests {
     #[case("ws://[::1]:7/x?y", Scheme::WebSocket, "[::1]:7", "/x?y", 7)]
     #[case("ws://[::1]/", Scheme::WebSocket, "[::1]", "/", 80)]
     #[case("tcp://127.0.0.1:9002", Scheme::Tcp, "127.0.0.1:9002", "/", 9002)]
+    #[case("iproto://127.0.0.1:3301/", Scheme::Iproto, "127.0.0.1:3301", "/", 3301)]
     fn urls_are_taken_apart(
         #[case] url: &str,
         #[case] scheme: Scheme,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use hioload_benches::machine::{CONGESTION_CONTROL, read_word};
+use crate::machine::{CONGESTION_CONTROL, read_word};
 use rustix::process::geteuid;
 use rustix::thread::UnshareFlags;
 
@@ -14,7 +14,10 @@ const WANTED: &str = "reno";
 /// Leaves the network of the machine for one of its own, if it may; says what the network is.
 ///
 /// All processes that are started from then on are in it too.
-pub(crate) fn isolate(host_network: bool) -> Result<String, String> {
+///
+/// # Errors
+/// There is none: what to do.
+pub fn isolate(host_network: bool) -> Result<String, String> {
     if host_network {
         return Ok(format!("the machine's, with {}", read_word(CONGESTION_CONTROL)));
     }

@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-pub(crate) struct Progress {
+/// What is done, and when it began.
+pub struct Progress {
     start: Instant,
     done: u32,
     total: u32,
@@ -11,13 +12,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(total: usize) -> Self {
+    /// Of so many measurements.
+    pub fn new(total: usize) -> Self {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         Self { start: Instant::now(), done: 0, total, is_terminal: stderr().is_terminal() }
     }
 
     /// Tells of the measurement that starts; a terminal has one line for all.
-    pub(crate) fn next(&mut self, point: &str, server: &str, round: usize, rounds: usize) {
+    pub fn next(&mut self, point: &str, server: &str, round: usize, rounds: usize) {
         let (count, total) = (self.done + 1, self.total);
         let left = match self.left() {
             Some(left) => format!(", about {} left", words(left)),
@@ -33,14 +35,14 @@ impl Progress {
     }
 
     /// Makes room for a table.
-    pub(crate) fn clear(&self) {
+    pub fn clear(&self) {
         if self.is_terminal {
             eprint!("\r\x1b[2K");
         }
     }
 
     /// Takes measurements out that will not be made.
-    pub(crate) fn skip(&mut self, count: usize) {
+    pub fn skip(&mut self, count: usize) {
         self.total = self.total.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
