@@ -188,7 +188,10 @@ impl Value for Vec<ListenAddress> {
             .enumerate()
             .find(|(index, address)| !any_port(address) && self[..*index].contains(address));
         match again {
-            Some((_, address)) => Err(format!("names {address} twice: remove one of them")),
+            Some((_, address)) => {
+                let address = address.to_string();
+                Err(format!("names {} twice: remove one of them", address.escape_debug()))
+            }
             None => Ok(()),
         }
     }
