@@ -13,6 +13,10 @@ use hioload_protocol::ws::{Env, Limits, Memory, Role};
 
 #[path = "../protocol/tests/common/mod.rs"]
 mod common;
+#[path = "heads.rs"]
+pub(crate) mod heads;
+#[path = "messages.rs"]
+pub(crate) mod messages;
 
 use common::puff::Puff;
 use common::{Peer, model};
