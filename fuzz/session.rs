@@ -220,6 +220,7 @@ pub(crate) fn session(data: &[u8]) {
     drop(sides);
     bench.advance(FOR_EVER);
     let stats = bench.shard_stats();
+    assert_eq!(stats.counters.panics, 0, "the handler found something");
     assert_eq!(stats.connections, 0, "somebody is left");
     assert_eq!(stats.counters.opened, notes.borrow().len() as u64);
     assert!(notes.borrow().iter().all(|known| known.closed.is_some()), "each is closed");

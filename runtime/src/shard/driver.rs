@@ -358,11 +358,6 @@ impl<R: Reactor> Driver<R> {
             entry.read_again(self.egress.now_ms);
             self.arm(entry);
         }
-        if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
-            && entry.is_open()
-        {
-            self.context().link(entry).send_control(Opcode::Pong, &payload);
-        }
         if entry.flags.full() && entry.is_open() {
             entry.flags.set_full(false);
             self.guarded(entry, |driver, entry| {
@@ -371,6 +366,12 @@ impl<R: Reactor> Driver<R> {
                 })
             });
             self.settle(entry);
+        }
+        // Behind that: the handler was promised that the outbox is low.
+        if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
+            && entry.is_open()
+        {
+            self.context().link(entry).send_control(Opcode::Pong, &payload);
         }
     }
 
