@@ -71,7 +71,8 @@ impl<R: Reactor> Driver<R> {
             }
         }
         self.settle(entry);
-        if entry.phase != before || entry.outbox.is_blocked() || entry.is_mid_message() {
+        let ends = entry.phase > Phase::Open;
+        if entry.phase != before || ends || entry.outbox.is_blocked() || entry.is_mid_message() {
             self.arm(entry);
         }
     }
@@ -459,7 +460,9 @@ impl<R: Reactor> Driver<R> {
 
     fn blocked(&mut self, entry: &mut Entry, bytes: usize) {
         entry.outbox.block(bytes);
-        entry.since_ms = self.egress.now_ms;
+        if entry.phase <= Phase::Open {
+            entry.since_ms = self.egress.now_ms;
+        }
         self.hold_back(entry);
     }
 
@@ -485,7 +488,10 @@ impl<R: Reactor> Driver<R> {
 
     fn progressed(&mut self, entry: &mut Entry, bytes: usize, done: bool) {
         entry.outbox.progress(bytes);
-        entry.since_ms = self.egress.now_ms;
+        // A session that ends gets no new time for a part of its backlog.
+        if entry.phase <= Phase::Open || done {
+            entry.since_ms = self.egress.now_ms;
+        }
         if bytes > 0 {
             // It reads, so it is there.
             self.heard(entry);
