@@ -88,3 +88,18 @@ fn an_end_that_is_read_is_not_cut_short() {
     assert!(all.len() > 32 * 1024);
     assert!(all.ends_with(b"that is all"), "{} bytes, without the close frame", all.len());
 }
+
+/// Letters were counted and their bytes were not: 4096 messages of any size could wait.
+#[test]
+fn a_mailbox_is_bounded_in_bytes() {
+    let (bench, _peer, last) = asked("/");
+    let (handle, id) = (bench.handle(), last.get().unwrap());
+    let send = |bytes: usize| handle.send(id, MessageKind::Binary, vec![0; bytes].into());
+    let taken = (0..100).take_while(|_| send(MIB).is_ok()).count();
+    assert_eq!(taken, 16);
+    assert!(send(1).is_err());
+    assert!(handle.run(|_| {}).is_ok(), "what has no bytes still has room");
+    bench.advance(Duration::ZERO);
+    assert!(send(40 * MIB).is_ok(), "an empty one takes any message");
+    assert!(send(1).is_err());
+}

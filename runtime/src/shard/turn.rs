@@ -290,6 +290,7 @@ impl<R: Reactor> Turn<R> {
         self.driver.shard.sessions = self.entries.len();
         for _ in 0..LETTERS_MAX {
             let Some(letter) = self.letters.try_recv() else { return };
+            self.orders.handle().letter_taken(&letter);
             match letter {
                 Letter::Send { to, kind, payload } => self.send_copy(to.key, kind, &payload),
                 Letter::Close { session, code } => self.close(session.key, code),
