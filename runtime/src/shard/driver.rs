@@ -21,6 +21,7 @@ use super::message::Message;
 use super::outbox::Egress;
 use super::paths::Paths;
 use super::route::{Context, Route, fail_with};
+use super::said::Said;
 use super::session::{Sent, WebSocketConn};
 use super::timers::{self, Due};
 use super::topics::Publication;
@@ -41,6 +42,8 @@ pub(crate) struct Driver<R> {
     pub(super) unsure: Vec<Key>,
     /// Connections to be told at the end of the turn where to receive.
     pub(super) unaimed: Vec<Key>,
+    /// Of panics, which a peer may be able to cause.
+    pub(super) panics_said: Said,
 }
 
 impl<R: Reactor> Driver<R> {
@@ -402,7 +405,10 @@ impl<R: Reactor> Driver<R> {
             return;
         }
         self.shard.counters.panics += 1;
-        tracing::error!(session = entry.key.to_u64(), "a handler panicked: its session ends");
+        if let Some(unsaid) = self.panics_said.admit(self.egress.now_ms) {
+            let session = entry.key.to_u64();
+            tracing::error!(session, unsaid, "a handler panicked: its session ends");
+        }
         if entry.phase == Phase::Dialing {
             entry.advance(Phase::Dead, self.egress.now_ms);
         } else if entry.phase <= Phase::Deciding {

@@ -26,6 +26,7 @@ mod pause;
 mod raw;
 mod request;
 mod route;
+mod said;
 mod secrets;
 mod session;
 mod settings;
