@@ -36,11 +36,11 @@ const HONEST: usize = 4;
 /// How long the echoes of a phase are counted.
 const PHASE: Duration = Duration::from_millis(120);
 /// Pairs of phases, at least and at most: more are measured while the median is not good enough.
-const PAIRS: std::ops::RangeInclusive<usize> = 3..=11;
+const PAIRS: std::ops::RangeInclusive<usize> = 3..=21;
 /// What honest clients must keep of their throughput.
 const KEPT_MIN: f64 = 0.5;
 /// Between two blows of an attack.
-const PACE: Duration = Duration::from_millis(2);
+const PACE: Duration = Duration::from_millis(4);
 /// Lines that the server may log in all phases of an attack, with the level WARN or above.
 const LINES_MAX: u64 = 5;
 

@@ -34,6 +34,22 @@ fn connect(address: SocketAddr) -> Option<TcpStream> {
     Some(stream)
 }
 
+/// A connection with little room for what comes: who does not read from it is soon seen not to.
+fn connect_narrow(address: SocketAddr) -> Option<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).ok()?;
+    socket.set_recv_buffer_size(4096).ok()?;
+    socket.connect_timeout(&address.into(), Duration::from_secs(1)).ok()?;
+    socket.set_write_timeout(Some(PATIENCE)).ok()?;
+    Some(socket.into())
+}
+
+/// A session of one that will not read.
+fn open_narrow(target: &Target) -> Option<TcpStream> {
+    let mut stream = connect_narrow(target.http)?;
+    stream.write_all(handshake("/", "").as_bytes()).ok()?;
+    Some(stream)
+}
+
 fn handshake(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -162,7 +178,7 @@ pub(crate) fn tiny_fragments(target: &Target, kept: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn pings_without_reading(target: &Target, kept: &mut Vec<TcpStream>) {
-    keep(kept, open(target, "/", ""), &frame(true, Opcode::Ping, &[7; 125]).repeat(2000));
+    keep(kept, open_narrow(target), &frame(true, Opcode::Ping, &[7; 125]).repeat(500));
 }
 
 /// 2 MiB of zeros, compressed: a message that is too long by half.
@@ -181,7 +197,7 @@ pub(crate) fn bombs(target: &Target, _: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn deaf_peers(target: &Target, kept: &mut Vec<TcpStream>) {
-    keep(kept, open(target, "/", ""), &frame(true, Opcode::Binary, &[5; 60_000]).repeat(20));
+    keep(kept, open_narrow(target), &frame(true, Opcode::Binary, &[5; 60_000]).repeat(4));
 }
 
 pub(crate) fn half_open_peers(target: &Target, kept: &mut Vec<TcpStream>) {
@@ -194,13 +210,13 @@ pub(crate) fn endless_messages(target: &Target, kept: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn dripping_closes(target: &Target, kept: &mut Vec<TcpStream>) {
-    let mut bytes = frame(true, Opcode::Binary, &[5; 60_000]).repeat(10);
+    let mut bytes = frame(true, Opcode::Binary, &[5; 60_000]).repeat(3);
     bytes.extend(frame(true, Opcode::Close, &1000_u16.to_be_bytes()));
     for stream in &mut *kept {
         let _ = stream.set_nonblocking(true);
         let _ = stream.read(&mut [0]);
     }
-    keep(kept, open(target, "/", ""), &bytes);
+    keep(kept, open_narrow(target), &bytes);
 }
 
 pub(crate) fn panics(target: &Target, _: &mut Vec<TcpStream>) {
@@ -229,5 +245,5 @@ pub(crate) fn iproto_garbage(target: &Target, _: &mut Vec<TcpStream>) {
 pub(crate) fn iproto_without_reading(target: &Target, kept: &mut Vec<TcpStream>) {
     let mut packet = iproto_header(30_000).to_vec();
     packet.resize(30_012, 5);
-    keep(kept, connect(target.iproto), &packet.repeat(20));
+    keep(kept, connect_narrow(target.iproto), &packet.repeat(8));
 }
