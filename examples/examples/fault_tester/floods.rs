@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use crate::frames::{BINARY, FIN, PING, PONG, TEXT, frame, header, open};
+use crate::frames::{BINARY, CLOSE, FIN, PING, PONG, TEXT, frame, header, open};
 use crate::peer::{Heard, Peer, Target, unreachable};
 use crate::report::{Attack, Did, Outcome, Rule, Run};
 
@@ -37,7 +37,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("slow-reader", "messages whose echoes are not read", Rule::Wise, |target| {
         flood(target, b"", &frame(FIN | BINARY, &[5; 60_000]))
     }),
-    attack("compression-bomb", "64 MiB in 100 KB", Rule::Wise, bomb),
+    attack("compression-bomb", "64 MiB of zeros, compressed", Rule::Wise, bomb),
     attack("half-open", "a session that says nothing", Rule::Wise, |target| {
         let Some(mut peer) = open(target, "") else { return unreachable() };
         let did = peer.reaction(Some(PING));
@@ -68,20 +68,24 @@ fn flood(target: &Target, first: &[u8], again: &[u8]) -> Outcome {
     let Some(mut peer) = open(target, "") else { return unreachable() };
     peer.say(first);
     let (did, sent) = peer.flood(again);
-    let did = if did == Did::Ended { closed(&mut peer) } else { did };
+    // Who closes may read on for a while, so that its close frame is not lost.
+    let did = match did {
+        Did::Took | Did::Ended => closed(&mut peer).unwrap_or(did),
+        did => did,
+    };
     peer.outcome(did, format!("after {sent} bytes"))
 }
 
-/// How the server closed: its close frame may have come before the reset.
-fn closed(peer: &mut Peer) -> Did {
+/// The close frame among what came, if there is one.
+fn closed(peer: &mut Peer) -> Option<Did> {
     while peer.hear() == Heard::Bytes {}
     while let Some((opcode, payload)) = peer.frame() {
-        if opcode == 8 {
+        if opcode == CLOSE {
             let code = payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
-            return Did::Closed(code);
+            return Some(Did::Closed(code));
         }
     }
-    Did::Ended
+    None
 }
 
 fn announced(target: &Target) -> Outcome {
@@ -103,7 +107,7 @@ fn slow_message(target: &Target) -> Outcome {
     peer.say(&frame(TEXT, b"begun"));
     while !peer.is_over() {
         if peer.try_say(&frame(0, b"x")).is_none() || peer.hear() == Heard::End {
-            let did = closed(&mut peer);
+            let did = closed(&mut peer).unwrap_or(Did::Ended);
             return peer.outcome(did, String::new());
         }
     }

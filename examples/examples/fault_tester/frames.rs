@@ -1,7 +1,7 @@
 //! Attacks that break a rule of RFC 6455 in an open session, one frame each.
 
 use crate::peer::{Peer, Target, unreachable};
-use crate::report::{Attack, Outcome, Rule, Run};
+use crate::report::{Attack, Did, Outcome, Rule, Run};
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
@@ -62,7 +62,10 @@ pub(crate) fn say(target: &Target, bytes: &[u8]) -> Outcome {
     let Some(mut peer) = open(target, "") else { return unreachable() };
     peer.say(bytes);
     peer.say(&frame(FIN | PING, b"taken?"));
-    let did = peer.reaction(Some(PONG));
+    let did = match peer.reaction(Some(PONG)) {
+        Did::Took => peer.second_thoughts(),
+        did => did,
+    };
     peer.outcome(did, String::new())
 }
 
@@ -70,7 +73,7 @@ pub(crate) fn say(target: &Target, bytes: &[u8]) -> Outcome {
 pub(crate) fn is_served(target: &Target) -> bool {
     let Some(mut peer) = open(target, "") else { return false };
     peer.say(&frame(FIN | PING, b"there?"));
-    let is_there = peer.reaction(Some(PONG)) == crate::report::Did::Took;
+    let is_there = peer.reaction(Some(PONG)) == Did::Took;
     peer.say(&frame(FIN | CLOSE, &1000_u16.to_be_bytes()));
     is_there
 }

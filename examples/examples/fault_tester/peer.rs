@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::frames::CLOSE;
 use crate::report::{Did, Outcome};
 
 /// For one read or write: what takes longer is tried again until the patience is over.
@@ -13,6 +14,9 @@ const STEP: Duration = Duration::from_millis(50);
 const FLOOD_BYTES: usize = 64 << 20;
 /// A server has stopped reading if it takes none of a flood for this long.
 const STALL: Duration = Duration::from_millis(1500);
+
+/// A server that took something wrong may find out about it for this long.
+const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
 
 /// The server, and how hard it is attacked.
 pub(crate) struct Target {
@@ -51,6 +55,8 @@ pub(crate) struct Peer {
     patience: Duration,
     /// What came and was not looked at.
     pub(crate) heard: Vec<u8>,
+    /// How much of that was given out as frames.
+    seen: usize,
 }
 
 impl Peer {
@@ -61,7 +67,7 @@ impl Peer {
         stream.set_nodelay(true).ok()?;
         stream.set_read_timeout(Some(STEP)).ok()?;
         stream.set_write_timeout(Some(STEP)).ok()?;
-        Some(Self { stream, began: Instant::now(), patience, heard: Vec::new() })
+        Some(Self { stream, began: Instant::now(), patience, heard: Vec::new(), seen: 0 })
     }
 
     /// Says all of `bytes`; how many were taken before the end or the end of patience.
@@ -88,6 +94,7 @@ impl Peer {
 
     /// Reads what there is, for a moment.
     pub(crate) fn hear(&mut self) -> Heard {
+        self.heard.drain(..std::mem::take(&mut self.seen));
         let mut bytes = [0; 64 * 1024];
         match self.stream.read(&mut bytes) {
             Ok(0) => Heard::End,
@@ -115,13 +122,14 @@ impl Peer {
 
     /// A frame of the server: its opcode and payload, once it has come.
     pub(crate) fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let (first, second) = (*self.heard.first()?, usize::from(*self.heard.get(1)?) & 127);
+        let heard = &self.heard[self.seen..];
+        let (first, second) = (*heard.first()?, usize::from(*heard.get(1)?) & 127);
         let extended = [0, 2, 8][second.max(125) - 125];
-        let length = self.heard.get(2..2 + extended)?;
+        let length = heard.get(2..2 + extended)?;
         let long = length.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
         let (start, len) = (2 + extended, if extended == 0 { second } else { long });
-        let payload = self.heard.get(start..start.checked_add(len)?)?.to_vec();
-        self.heard.drain(..start + len);
+        let payload = heard.get(start..start.checked_add(len)?)?.to_vec();
+        self.seen += start + len;
         Some((first & 15, payload))
     }
 
@@ -130,7 +138,7 @@ impl Peer {
     pub(crate) fn reaction(&mut self, taken: Option<u8>) -> Did {
         loop {
             while let Some((opcode, payload)) = self.frame() {
-                if opcode == 8 {
+                if opcode == CLOSE {
                     let code = payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
                     return Did::Closed(code);
                 }
@@ -143,6 +151,16 @@ impl Peer {
                 _ if self.is_over() => return Did::Waits,
                 _ => {}
             }
+        }
+    }
+
+    /// What a server does that seemed to take something: some look at a message only after they have
+    /// answered the ping behind it.
+    pub(crate) fn second_thoughts(&mut self) -> Did {
+        self.patience = self.began.elapsed() + SECOND_THOUGHTS;
+        match self.reaction(None) {
+            Did::Waits => Did::Took,
+            did => did,
         }
     }
 

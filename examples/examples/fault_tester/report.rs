@@ -150,7 +150,7 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Self::Held => "held",
             Self::Open => "open",
-            Self::Broken => "BROKEN",
+            Self::Broken => "broken",
         })
     }
 }

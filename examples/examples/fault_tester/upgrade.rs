@@ -25,8 +25,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("no-key", "no key (RFC 6455 4.2.1)", Rule::Must, |target| {
         ask(target, &target.handshake("").replace("Sec-WebSocket-Key", "X-Key"))
     }),
-    attack("wrong-version", "version 8 (RFC 6455 4.4)", Rule::Must, |target| {
-        ask(target, &target.handshake("").replace("Version: 13", "Version: 8"))
+    attack("wrong-version", "version 99 (RFC 6455 4.4)", Rule::Must, |target| {
+        ask(target, &target.handshake("").replace("Version: 13", "Version: 99"))
     }),
     attack("wrong-method", "POST (RFC 6455 4.2.1)", Rule::Must, |target| {
         ask(target, &target.handshake("Content-Length: 0\r\n").replacen("GET", "POST", 1))
@@ -108,7 +108,7 @@ fn slow_handshake(target: &Target) -> Outcome {
 
 fn smuggled(target: &Target) -> Outcome {
     let Some(mut peer) = Peer::connect(target) else { return unreachable() };
-    let refused = target.handshake("").replace("Version: 13", "Version: 8");
+    let refused = target.handshake("").replace("Version: 13", "Version: 99");
     peer.say(format!("{refused}{}", target.handshake("")).as_bytes());
     while !peer.is_over() && peer.hear() != Heard::End {
         let answers = peer.heard.windows(9).filter(|part| part == b"HTTP/1.1 ").count();
