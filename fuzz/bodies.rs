@@ -13,6 +13,10 @@ use hioload_protocol::ws::{Env, Limits, Memory, Role};
 
 #[path = "../protocol/tests/common/mod.rs"]
 mod common;
+#[path = "heads.rs"]
+pub(crate) mod heads;
+#[path = "messages.rs"]
+pub(crate) mod messages;
 
 pub(crate) use common::iproto_bodies::{
     operations as iproto_connection, packets as iproto_packet, unpacking as iproto_unpack,

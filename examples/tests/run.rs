@@ -470,3 +470,103 @@ fn reactor_echo_sends_the_last_bytes_of_a_client_that_half_closes() {
         assert_eq!(answer, "last words");
     }
 }
+
+/// What it says of each attack, by its name: the verdict and the code of the server.
+fn verdicts(output: &Output) -> Vec<(String, String, Option<u64>)> {
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let rows = report["attacks"].as_array().expect("a list").iter();
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    rows.map(|row| (text(&row["attack"]), text(&row["verdict"]), row["code"].as_u64())).collect()
+}
+
+#[test]
+fn the_fault_tester_finds_nothing_broken_in_the_echo() {
+    let (_echo, address) = Running::echo(&[]);
+    let only = "junk-key,two-hosts,header-bomb,foreign-origin,unmasked,bad-utf-8,huge-length,\
+                empty-continuations,reset-storm";
+    let address = address.to_string();
+    let flags = [address.as_str(), "--json", "--only", only, "--connections", "20"];
+    let output = output("fault_tester", &flags);
+    let seen = verdicts(&output);
+    let codes: Vec<_> = seen.iter().map(|(_, _, code)| *code).collect();
+    let expected = [400, 400, 431, 403, 1002, 1007, 1009, 1008].map(Some);
+    // In the order of the report, not of the flag.
+    assert_eq!(codes.len(), 9);
+    assert!(expected.iter().all(|code| codes.contains(code)), "{seen:?}");
+    assert!(seen.iter().all(|(_, verdict, _)| verdict == "held"), "{seen:?}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_fault_tester_attacks_iproto() {
+    let (_echo, address) = Running::server("iproto_echo", &[]);
+    let address = address.to_string();
+    let only = "giant-length,garbage,http,shutdown-and-more";
+    let flags = [address.as_str(), "--protocol", "iproto", "--json", "--only", only];
+    let output = output("fault_tester", &flags);
+    let seen = verdicts(&output);
+    assert!(seen.len() == 4 && seen.iter().all(|(_, verdict, _)| verdict == "held"), "{seen:?}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// A server that opens a session for everything, and takes whatever it is sent.
+fn gullible() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let (mut bytes, mut head) = ([0; 4096], Vec::new());
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut bytes) {
+                        Ok(count @ 1..) => head.extend_from_slice(&bytes[..count]),
+                        _ => return,
+                    }
+                }
+                let answer = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+                let mut said = stream.write_all(answer);
+                while said.is_ok() && matches!(stream.read(&mut bytes), Ok(1..)) {
+                    said = stream.write_all(b"\x8a\x00");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn the_fault_tester_notices_a_server_that_takes_everything() {
+    let address = gullible().to_string();
+    let only = "junk-key,unmasked,bad-close-code,foreign-origin";
+    let output = output("fault_tester", &[address.as_str(), "--json", "--only", only]);
+    let seen = verdicts(&output);
+    let broken = seen.iter().filter(|(_, verdict, _)| verdict == "broken").count();
+    let open =
+        seen.iter().filter(|(name, verdict, _)| name == "foreign-origin" && verdict == "open");
+    assert_eq!((broken, open.count()), (3, 1), "{seen:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[rstest]
+#[case::elsewhere(&["192.0.2.1:80"], 2, "--i-may-attack-this")]
+#[case::no_address(&["nowhere"], 2, "write HOST:PORT")]
+#[case::no_attack(&["--only", "nonsense"], 2, "--list names them")]
+#[case::nobody(&["127.0.0.1:1"], 1, "nobody answers")]
+fn the_fault_tester_says_why_it_does_not_attack(
+    #[case] flags: &[&str],
+    #[case] code: i32,
+    #[case] expected: &str,
+) {
+    let output = output("fault_tester", flags);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn the_fault_tester_lists_what_it_can_do() {
+    let websocket = text(&output("fault_tester", &["--list"]).stdout);
+    let iproto = text(&output("fault_tester", &["--list", "--protocol", "iproto"]).stdout);
+    assert!(websocket.lines().count() >= 40 && websocket.contains("compression-bomb"));
+    assert!(iproto.lines().count() >= 10 && iproto.contains("giant-length"));
+}

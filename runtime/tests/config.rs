@@ -133,6 +133,27 @@ fn what_is_not_a_key_is_named_with_what_was_meant(#[case] text: &str, #[case] ex
     assert!(sentence.starts_with(expected), "{sentence}");
 }
 
+/// TOML names may be quoted, and then have any character in them; in numbers the parser lets some
+/// of them pass.
+#[rstest]
+#[case::key("[limits]\n\"a\\nb\" = 1", "echo.toml:2: unknown key `limits.a\\nb`: ")]
+#[case::section("[\"\\u001b[31m\"]", "echo.toml:1: unknown section `\\u{1b}[31m`: ")]
+#[case::address(
+    "[server]\nlisten = [\"unix:/a\\nb\", \"unix:/a\\nb\"]",
+    "echo.toml:2: `server.listen` names unix:/a\\nb twice: "
+)]
+#[case::number(
+    "[server]\nshards = 65_5\u{13}6",
+    "echo.toml:2: `server.shards` must be \"auto\" or a whole number from 1 to 1024, but is 655\\u{13}6"
+)]
+fn what_is_quoted_with_control_characters_stays_on_the_line_of_its_error(
+    #[case] text: &str,
+    #[case] expected: &str,
+) {
+    let said = sentence(text);
+    assert!(said.starts_with(expected), "{said:?}");
+}
+
 #[rstest]
 #[case("server", "listen = \"127.0.0.1:9001\"", "must be a list of addresses such as ")]
 #[case(

@@ -7,11 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic wherever it is")]
 
 mod child;
+#[path = "child/remote.rs"]
+mod remote;
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Lines, Write, stdin};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::io::stdin;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use hioload::{Running, Server, Shard};
 use rstest::rstest;
 
 use child::{Echo, Log, PATIENCE, address, ask, command, echo, expect_open, scenario};
+use remote::Remote;
 
 /// Descriptors that the server's process may have.
 const DESCRIPTORS: u64 = 40;
@@ -35,9 +36,10 @@ const WAITS_MAX: u64 = 50;
 
 #[rstest]
 fn a_server_without_descriptors_pauses_and_goes_on(#[values("uring", "epoll")] reactor: &str) {
-    let mut server = Remote::start(reactor);
-    let mut waiting: VecDeque<_> = (0..CLIENTS).map(|_| ask(server.address)).collect();
-    let full = server.until(|look| look.pauses > 0);
+    let mut server = Remote::start(command(reactor));
+    let address = server.greeting.parse().unwrap();
+    let mut waiting: VecDeque<_> = (0..CLIENTS).map(|_| ask(address)).collect();
+    let full = Look::until(&mut server, |look| look.pauses > 0);
     let served = full.connections;
     assert!(served > 0 && (served as u64) < DESCRIPTORS, "{full:?}");
 
@@ -47,10 +49,10 @@ fn a_server_without_descriptors_pauses_and_goes_on(#[values("uring", "epoll")] r
         expect_open(client).unwrap();
         echo(client).unwrap();
     }
-    let before = server.look();
+    let before = Look::at(&mut server);
     // A measurement, not a synchronisation: a loop over a failing accept would turn in this time.
     std::thread::sleep(WATCH);
-    let after = server.look();
+    let after = Look::at(&mut server);
     let waits = after.waits - before.waits;
     println!("{reactor}: {served} served, {waits} waits in {WATCH:?} while paused; {after:?}");
     assert!(waits < WAITS_MAX, "{waits} waits in {WATCH:?}: {before:?} {after:?}");
@@ -73,10 +75,10 @@ fn a_server_without_descriptors_pauses_and_goes_on(#[values("uring", "epoll")] r
 
     // All leave: a new client is served as if nothing had been.
     drop((open, late, waiting));
-    let mut new = ask(server.address);
+    let mut new = ask(address);
     expect_open(&mut new).unwrap();
     echo(&mut new).unwrap();
-    let end = server.until(|look| look.connections == 1);
+    let end = Look::until(&mut server, |look| look.connections == 1);
     println!("{reactor}: {end:?}");
     assert_eq!(end.warnings, 1, "a line a minute: {end:?}");
     drop(new);
@@ -92,66 +94,22 @@ struct Look {
     warnings: usize,
 }
 
-/// The server in its process.
-struct Remote {
-    process: Child,
-    commands: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-    address: SocketAddr,
-}
-
-impl Remote {
-    fn start(reactor: &str) -> Self {
-        let mut command = command(reactor);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let commands = process.stdin.take().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = said(&mut lines).parse().unwrap();
-        Self { process, commands, lines, address }
-    }
-
-    fn look(&mut self) -> Look {
-        self.commands.write_all(b"look\n").unwrap();
-        let line = said(&mut self.lines);
-        let figures: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
-        let [connections, pauses, waits, warnings] = figures[..] else { panic!("{line}") };
+impl Look {
+    fn at(server: &mut Remote) -> Self {
+        let [connections, pauses, waits, warnings] = server.look();
         let (connections, warnings) = (connections as usize, warnings as usize);
-        Look { connections, pauses, waits, warnings }
+        Self { connections, pauses, waits, warnings }
     }
 
-    fn until(&mut self, is: impl Fn(&Look) -> bool) -> Look {
+    fn until(server: &mut Remote, is: impl Fn(&Self) -> bool) -> Self {
         let began = Instant::now();
         loop {
-            let look = self.look();
+            let look = Self::at(server);
             if is(&look) {
                 return look;
             }
             assert!(began.elapsed() < PATIENCE, "{look:?}");
             std::thread::yield_now();
-        }
-    }
-
-    fn stop(mut self) {
-        self.commands.write_all(b"stop\n").unwrap();
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Remote {
-    /// After a failed assertion nothing is left behind; after [`stop`](Self::stop) it is gone.
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The next line that the child meant for us; the test harness writes others.
-fn said(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
-    loop {
-        let line = lines.next().expect("the child lives").unwrap();
-        if let Some((_, words)) = line.split_once("@ ") {
-            return words.to_owned();
         }
     }
 }

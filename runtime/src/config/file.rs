@@ -70,7 +70,7 @@ impl Source<'_> {
             DeValue::Table(_) => Err(unknown_section(place, name)),
             _ if is_known => {
                 let hint = format!("it is a section: write [{name}] on a line of its own");
-                Err(ConfigError::Unknown { place, what: "key", name: name.to_owned(), hint })
+                Err(ConfigError::Unknown { place, what: "key", name: shown(name), hint })
             }
             _ => Err(unknown_key(place, "", name)),
         }
@@ -104,7 +104,7 @@ fn unknown_section(place: Place, name: &str) -> ConfigError {
         Some(section) => format!("did you mean [{section}]?"),
         None => format!("the sections are {}", sections.join(", ")),
     };
-    ConfigError::Unknown { place, what: "section", name: name.to_owned(), hint }
+    ConfigError::Unknown { place, what: "section", name: shown(name), hint }
 }
 
 /// `section` is empty for a key that is written above all sections.
@@ -120,8 +120,15 @@ fn unknown_key(place: Place, section: &str, name: &str) -> ConfigError {
         Some(key) => format!("did you mean `{}` under [{}]?", key.name(), key.section()),
         None => known_keys(section),
     };
-    let name = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+    let name = shown(name);
+    let name = if section.is_empty() { name } else { format!("{section}.{name}") };
     ConfigError::Unknown { place, what: "key", name, hint }
+}
+
+/// A name as it was written; a quoted one may have line feeds and other control characters in it,
+/// and an error is one line.
+fn shown(name: &str) -> String {
+    name.escape_debug().to_string()
 }
 
 fn known_keys(section: &str) -> String {

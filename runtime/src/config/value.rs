@@ -188,7 +188,10 @@ impl Value for Vec<ListenAddress> {
             .enumerate()
             .find(|(index, address)| !any_port(address) && self[..*index].contains(address));
         match again {
-            Some((_, address)) => Err(format!("names {address} twice: remove one of them")),
+            Some((_, address)) => {
+                let address = address.to_string();
+                Err(format!("names {} twice: remove one of them", address.escape_debug()))
+            }
             None => Ok(()),
         }
     }
@@ -268,8 +271,9 @@ fn quoted(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.chars().count() <= QUOTED_CHARS_MAX => format!("{text:?}"),
         DeValue::String(_) => "a longer text".to_owned(),
-        DeValue::Integer(integer) => integer.to_string(),
-        DeValue::Float(float) => float.to_string(),
+        // As they are written: the parser lets control characters in them pass.
+        DeValue::Integer(integer) => integer.to_string().escape_debug().to_string(),
+        DeValue::Float(float) => float.to_string().escape_debug().to_string(),
         DeValue::Boolean(boolean) => boolean.to_string(),
         DeValue::Datetime(datetime) => datetime.to_string(),
         DeValue::Array(_) => "a list".to_owned(),

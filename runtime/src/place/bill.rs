@@ -6,6 +6,7 @@ use std::fmt;
 use hioload_protocol::deflate::{Inflater, Whole};
 
 use crate::config::{Compression, CompressionMode, Config, ReactorChoice};
+use crate::shard::{Letter, MAILBOX_BYTES_MAX, MAILBOX_LETTERS};
 
 /// A submission entry of io_uring, and the four completion entries that a ring has for each.
 const RING_ENTRY_BYTES: u64 = 64 + 4 * 16;
@@ -87,6 +88,11 @@ impl MemoryBill {
                 format!("{sessions} x {}", Bytes(session_bytes as u64)),
             ),
         ];
+        items.push(counted(
+            "mailbox",
+            (MAILBOX_BYTES_MAX + MAILBOX_LETTERS * size_of::<Letter>()) as u64,
+            format!("{MAILBOX_LETTERS} letters, {} of messages", Bytes(MAILBOX_BYTES_MAX as u64)),
+        ));
         let (topics, each) = (limits.topics_max as u64, limits.subscriptions_max as u64);
         let subscriptions = sessions.saturating_mul(each);
         let bytes = subscriptions.saturating_mul(SUBSCRIPTION_BYTES);

@@ -581,7 +581,11 @@ pub(super) struct OrdersOf(pub(super) Arc<[super::ShardHandle]>, pub(super) u16)
 
 impl OrdersOf {
     pub(super) fn orders(&self) -> &super::orders::Orders {
-        self.0[usize::from(self.1)].orders()
+        self.handle().orders()
+    }
+
+    pub(super) fn handle(&self) -> &super::ShardHandle {
+        &self.0[usize::from(self.1)]
     }
 }
 

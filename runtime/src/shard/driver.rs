@@ -21,6 +21,7 @@ use super::message::Message;
 use super::outbox::Egress;
 use super::paths::Paths;
 use super::route::{Context, Route, fail_with};
+use super::said::Said;
 use super::session::{Sent, WebSocketConn};
 use super::timers::{self, Due};
 use super::topics::Publication;
@@ -41,6 +42,8 @@ pub(crate) struct Driver<R> {
     pub(super) unsure: Vec<Key>,
     /// Connections to be told at the end of the turn where to receive.
     pub(super) unaimed: Vec<Key>,
+    /// Of panics, which a peer may be able to cause.
+    pub(super) panics_said: Said,
 }
 
 impl<R: Reactor> Driver<R> {
@@ -75,7 +78,8 @@ impl<R: Reactor> Driver<R> {
             return;
         }
         self.settle(entry);
-        if entry.phase != before || entry.outbox.is_blocked() || entry.is_mid_message() {
+        let ends = entry.phase > Phase::Open;
+        if entry.phase != before || ends || entry.outbox.is_blocked() || entry.is_mid_message() {
             self.arm(entry);
         }
     }
@@ -362,11 +366,6 @@ impl<R: Reactor> Driver<R> {
             entry.read_again(self.egress.now_ms);
             self.arm(entry);
         }
-        if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
-            && entry.is_open()
-        {
-            self.context().link(entry).send_control(Opcode::Pong, &payload);
-        }
         if entry.flags.full() && entry.is_open() {
             entry.flags.set_full(false);
             self.guarded(entry, |driver, entry| {
@@ -375,6 +374,12 @@ impl<R: Reactor> Driver<R> {
                 })
             });
             self.settle(entry);
+        }
+        // Behind that: the handler was promised that the outbox is low.
+        if let Some(payload) = self.egress.late_pongs.remove(&entry.key.index)
+            && entry.is_open()
+        {
+            self.context().link(entry).send_control(Opcode::Pong, &payload);
         }
     }
 
@@ -404,7 +409,10 @@ impl<R: Reactor> Driver<R> {
             return;
         }
         self.shard.counters.panics += 1;
-        tracing::error!(session = entry.key.to_u64(), "a handler panicked: its session ends");
+        if let Some(unsaid) = self.panics_said.admit(self.egress.now_ms) {
+            let session = entry.key.to_u64();
+            tracing::error!(session, unsaid, "a handler panicked: its session ends");
+        }
         if entry.phase == Phase::Dialing {
             entry.advance(Phase::Dead, self.egress.now_ms);
         } else if entry.phase <= Phase::Deciding {
@@ -462,7 +470,9 @@ impl<R: Reactor> Driver<R> {
 
     fn blocked(&mut self, entry: &mut Entry, bytes: usize) {
         entry.outbox.block(bytes);
-        entry.since_ms = self.egress.now_ms;
+        if entry.phase <= Phase::Open {
+            entry.since_ms = self.egress.now_ms;
+        }
         self.hold_back(entry);
     }
 
@@ -488,7 +498,10 @@ impl<R: Reactor> Driver<R> {
 
     fn progressed(&mut self, entry: &mut Entry, bytes: usize, done: bool) {
         entry.outbox.progress(bytes);
-        entry.since_ms = self.egress.now_ms;
+        // A session that ends gets no new time for a part of its backlog.
+        if entry.phase <= Phase::Open || done {
+            entry.since_ms = self.egress.now_ms;
+        }
         if bytes > 0 {
             // It reads, so it is there.
             self.heard(entry);

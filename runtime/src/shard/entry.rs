@@ -80,7 +80,9 @@ pub(crate) struct Entry {
     pub(crate) deflate: DeflateId,
     /// When bytes last arrived.
     pub(crate) heard_ms: u64,
-    /// When the current phase began, or a blocked send last moved.
+    /// When the current phase began, or a blocked send last moved. In a session that ends, not
+    /// when it moved but when all of it had left: a peer that takes its backlog by the byte must
+    /// not keep it for ever.
     pub(crate) since_ms: u64,
     pub(crate) route: u16,
     pub(crate) phase: Phase,

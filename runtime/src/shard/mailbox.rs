@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hioload_pools::mailbox;
@@ -15,6 +16,10 @@ use crate::reactor::Waker;
 /// Letters that a mailbox holds before senders are told that it is full.
 pub(crate) const MAILBOX_LETTERS: usize = 4096;
 
+/// Bytes of messages that a mailbox holds before senders are told that it is full. An empty one
+/// takes any message: as much as the largest that is usual, and a bound for many of those.
+pub(crate) const MAILBOX_BYTES_MAX: usize = 16 << 20;
+
 /// What a shard can be asked from outside.
 pub(crate) enum Letter {
     /// Send a message to a session.
@@ -25,6 +30,16 @@ pub(crate) enum Letter {
     Run(Box<dyn FnOnce(&mut Shard) + Send>),
     /// Stop accepting, close every session, and end when all are gone or the time is over.
     Drain { timeout_ms: u64 },
+}
+
+impl Letter {
+    /// What it holds beside itself.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Send { payload, .. } => payload.len(),
+            Self::Close { .. } | Self::Run(_) | Self::Drain { .. } => 0,
+        }
+    }
 }
 
 /// Reaches one shard from any thread. Cheap to clone; nothing here blocks or locks.
@@ -49,10 +64,12 @@ struct Inner {
     letters: mailbox::Sender<Letter>,
     waker: Waker,
     orders: Orders,
+    /// Of the messages in the mailbox.
+    bytes: AtomicUsize,
 }
 
-/// The mailbox of the shard is full: it is overloaded, or it has ended. Try again later, or let
-/// the caller know; nothing was delivered.
+/// The mailbox of the shard is full, with 4096 letters or 16 MiB of messages: the shard is
+/// overloaded, or it has ended. Try again later, or let the caller know; nothing was delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the mailbox of shard {shard} is full: the shard is overloaded or has ended")]
 pub struct MailboxFull {
@@ -62,7 +79,8 @@ pub struct MailboxFull {
 
 impl ShardHandle {
     pub(crate) fn new(shard: u16, letters: mailbox::Sender<Letter>, waker: Waker) -> Self {
-        Self { inner: Arc::new(Inner { shard, letters, waker, orders: Orders::default() }) }
+        let (orders, bytes) = (Orders::default(), AtomicUsize::new(0));
+        Self { inner: Arc::new(Inner { shard, letters, waker, orders, bytes }) }
     }
 
     /// Which shard this reaches.
@@ -118,9 +136,22 @@ impl ShardHandle {
 
     pub(crate) fn post(&self, letter: Letter) -> Result<(), MailboxFull> {
         let full = MailboxFull { shard: self.inner.shard };
-        self.inner.letters.try_send(letter).map_err(|_| full)?;
+        let bytes = letter.bytes();
+        // Relaxed: a number alone, which orders nothing.
+        let before = self.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(bytes) <= MAILBOX_BYTES_MAX || bytes == 0;
+        let sent = if fits { self.inner.letters.try_send(letter) } else { Err(letter) };
+        if sent.is_err() {
+            self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(full);
+        }
         self.inner.waker.wake();
         Ok(())
+    }
+
+    /// The shard has taken a letter out.
+    pub(super) fn letter_taken(&self, letter: &Letter) {
+        self.inner.bytes.fetch_sub(letter.bytes(), Ordering::Relaxed);
     }
 }
 

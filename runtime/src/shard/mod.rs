@@ -27,6 +27,7 @@ mod queue;
 mod raw;
 mod request;
 mod route;
+mod said;
 mod secrets;
 mod session;
 mod settings;
@@ -64,7 +65,7 @@ pub use session::{Sent, Session, SessionId, WebSocketConn};
 pub use topics::{SubscribeError, TOPIC_NAME_BYTES_MAX};
 
 pub(crate) use client::Dialled;
-pub(crate) use mailbox::{Letter, MAILBOX_LETTERS};
+pub(crate) use mailbox::{Letter, MAILBOX_BYTES_MAX, MAILBOX_LETTERS};
 pub(crate) use orders::Order;
 pub(crate) use paths::{Paths, PlainHandler};
 pub(crate) use route::Route;

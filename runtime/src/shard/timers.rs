@@ -40,6 +40,7 @@ pub(crate) fn deadline(entry: &Entry, settings: &Settings, own: Option<u64>) -> 
                 [silence(entry, settings), stall(entry, settings), age(entry, settings), clock];
             ours.into_iter().chain([own]).flatten().min()
         }
+        // Absolute, both of them: see `Entry::since_ms`.
         Phase::Closing | Phase::Lingering => {
             let patience = settings.close_timeout_ms;
             stall(entry, settings).or(Some(entry.since_ms + patience))

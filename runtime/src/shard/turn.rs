@@ -29,6 +29,7 @@ use super::outbox::Egress;
 use super::paths::Paths;
 use super::request::UpgradeToken;
 use super::route::Route;
+use super::said::Said;
 use super::secrets::Secrets;
 use super::settings::Settings;
 use super::spin::Spin;
@@ -114,6 +115,7 @@ impl<R: Reactor> Turn<R> {
             wheel: Wheel::new(),
             unsure: Vec::with_capacity(BATCH_MAX),
             unaimed: Vec::with_capacity(BATCH_MAX),
+            panics_said: Said::default(),
         };
         Self {
             driver,
@@ -298,6 +300,7 @@ impl<R: Reactor> Turn<R> {
         self.driver.shard.sessions = self.entries.len();
         for _ in 0..LETTERS_MAX {
             let Some(letter) = self.letters.try_recv() else { return };
+            self.orders.handle().letter_taken(&letter);
             match letter {
                 Letter::Send { to, kind, payload } => self.send_copy(to.key, kind, &payload),
                 Letter::Close { session, code } => self.close(session.key, code),
@@ -322,7 +325,9 @@ impl<R: Reactor> Turn<R> {
     pub(super) fn note_panic(&mut self, panic: Option<Box<dyn Any + Send>>) {
         if panic.is_some() {
             self.driver.shard.counters.panics += 1;
-            tracing::error!("a future or a function on this shard panicked and was ended");
+            if let Some(unsaid) = self.driver.panics_said.admit(self.driver.egress.now_ms) {
+                tracing::error!(unsaid, "a future or a function on this shard panicked and ended");
+            }
         }
     }
 
