@@ -6,12 +6,18 @@ use super::{BATCH_MAX, Completion, Event, Token};
 pub(super) struct Batch<'a> {
     completions: &'a mut Vec<Completion>,
     start: usize,
+    most: usize,
 }
 
 impl<'a> Batch<'a> {
     pub(super) const fn new(completions: &'a mut Vec<Completion>) -> Self {
+        Self::at_most(completions, BATCH_MAX)
+    }
+
+    /// One that is full with fewer completions.
+    pub(super) const fn at_most(completions: &'a mut Vec<Completion>, most: usize) -> Self {
         let start = completions.len();
-        Self { completions, start }
+        Self { completions, start, most }
     }
 
     /// Adds a completion; there must be room.
@@ -27,7 +33,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.added() >= BATCH_MAX
+        self.added() >= self.most
     }
 
     /// How many completions were added.
