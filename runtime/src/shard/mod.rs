@@ -25,6 +25,7 @@ mod paths;
 mod pause;
 mod raw;
 mod request;
+mod residue;
 mod route;
 mod secrets;
 mod session;

@@ -324,6 +324,11 @@ impl Egress {
         self.settled = None;
     }
 
+    /// How many segments wait in all outboxes.
+    pub(super) fn segments(&self) -> usize {
+        self.nodes.iter().filter(|node| node.segment.is_some()).count()
+    }
+
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
         let mut staging = self.staging_of(len)?;
         let piece = staging.split_to(len);

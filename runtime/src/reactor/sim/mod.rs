@@ -186,6 +186,11 @@ impl SimReactor {
         self.sockets.insert(entry)
     }
 
+    /// How many completions it has delivered.
+    pub(crate) const fn completions(&self) -> u64 {
+        self.stats.completions
+    }
+
     const fn owner(&self, socket: Socket) -> Owner {
         Owner { reactor: self.number, socket }
     }

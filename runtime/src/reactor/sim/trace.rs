@@ -12,7 +12,6 @@ const LINES_MAX: usize = 4000;
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     fingerprint: u64,
-    events: u64,
     lines: Option<VecDeque<String>>,
 }
 
@@ -24,7 +23,6 @@ impl Trace {
 
     /// Notes something: who, what, and a number that belongs to it.
     pub(crate) fn note(&mut self, now: Time, who: u64, what: &'static str, number: u64) {
-        self.events += 1;
         // The length and two bytes tell the words apart; an address would differ from run to run.
         let word =
             what.bytes().fold(what.len() as u64, |sum, byte| sum.rotate_left(7) ^ u64::from(byte));
@@ -49,11 +47,6 @@ impl Trace {
     /// A number that is different if anything was.
     pub(crate) const fn fingerprint(&self) -> u64 {
         self.fingerprint
-    }
-
-    /// How many things were noted.
-    pub(crate) const fn events(&self) -> u64 {
-        self.events
     }
 
     /// The lines that were kept.
