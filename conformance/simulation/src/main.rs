@@ -60,8 +60,6 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    // What panics is a failure with a trace; the message is in it.
-    std::panic::set_hook(Box::new(|_| ()));
     match flags.seed {
         Some(seed) => one(&flags, seed),
         None => many(&flags),
@@ -99,6 +97,9 @@ fn one(flags: &Flags, seed: u64) -> ExitCode {
 }
 
 fn many(flags: &Flags) -> ExitCode {
+    // What panics is run again, with the message.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let plan = Plan {
         first: if flags.fresh { fresh() } else { flags.first },
@@ -124,6 +125,7 @@ fn many(flags: &Flags) -> ExitCode {
     } else {
         print_outcome(&plan, &outcome, seconds);
     }
+    std::panic::set_hook(usual);
     match &outcome.failure {
         Some((scenario, failure)) => {
             let again = explore::run_seed(*scenario, failure.seed, true).err();

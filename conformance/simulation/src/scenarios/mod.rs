@@ -1,6 +1,12 @@
 //! What is simulated: each scenario is a server, its peers, and what they expect of each other.
 
+mod calls;
+mod chat;
+mod dial;
 mod echo;
+mod flow;
+mod limits;
+mod raw;
 
 use hioload::testkit::sim::{Rng, Sim};
 
@@ -16,11 +22,39 @@ pub struct Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self {
-        name: "echo",
-        about: "WebSocket echo with fragments, pings and compression",
-        build: echo::scenario,
-    }];
+    pub const ALL: &'static [Self] = &[
+        Self {
+            name: "echo",
+            about: "WebSocket echo with fragments, pings and compression",
+            build: echo::scenario,
+        },
+        Self {
+            name: "calls",
+            about: "iproto: nested calls, late and lost replies, shutdowns",
+            build: calls::scenario,
+        },
+        Self {
+            name: "chat",
+            about: "topics and mailboxes over three shards",
+            build: chat::scenario,
+        },
+        Self {
+            name: "flow",
+            about: "backpressure: more to say than is read, and timers",
+            build: flow::scenario,
+        },
+        Self {
+            name: "limits",
+            about: "limits of fragments and messages, to the byte",
+            build: limits::scenario,
+        },
+        Self { name: "raw", about: "raw streams", build: raw::scenario },
+        Self {
+            name: "dial",
+            about: "connections of our own that come back",
+            build: dial::scenario,
+        },
+    ];
 
     /// The one of this name.
     #[must_use]

@@ -45,9 +45,9 @@ knobs! {
     /// A send is taken up to some byte; the rest is blocked for a while.
     PartialSend: "partial send", up to 40_000;
     /// A receive fails with an error of the system.
-    ReceiveError: "receive error", up to 400;
+    ReceiveError: "receive error", up to 2_000;
     /// A send fails with an error of the system.
-    SendError: "send error", up to 400;
+    SendError: "send error", up to 2_000;
     /// Completions of different sockets change places.
     Reorder: "reorder", up to 60_000;
     /// Bytes are on their way for a while.
@@ -63,17 +63,17 @@ knobs! {
     /// A subscription ends and must be made again (no `F_MORE`).
     SubscriptionEnds: "no more", up to 40_000;
     /// An accept fails (EMFILE and its kin).
-    AcceptError: "accept error", up to 8_000;
+    AcceptError: "accept error", up to 30_000;
     /// A connect is refused or takes long.
     ConnectError: "connect error", up to 16_000;
     /// The clock jumps ahead.
-    ClockJump: "clock jump", up to 600;
+    ClockJump: "clock jump", up to 6_000;
     /// The network breaks a connection.
-    Reset: "reset", up to 200;
+    Reset: "reset", up to 1_500;
     /// The window of a new connection is small.
     NarrowWindow: "narrow window", up to 40_000;
     /// A pool has no memory just now.
-    NoMemory: "no memory", up to 2_000;
+    NoMemory: "no memory", up to 3_000;
     /// A peer ends without a word of its protocol.
     PeerFin: "peer: FIN", up to 1_500;
     /// A peer sends FIN and reads on.

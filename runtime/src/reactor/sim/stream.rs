@@ -51,7 +51,7 @@ impl SimReactor {
         } else if entry.wants_bytes() {
             self.receive_some(socket, end, batch);
         } else {
-            let error = self.net.state().take_error(end);
+            let error = self.net.state().error_of(end);
             if let Some(error) = error {
                 self.fail(socket, error);
             }

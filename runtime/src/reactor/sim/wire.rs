@@ -59,7 +59,7 @@ struct Flight {
 struct Side {
     owner: Option<Owner>,
     is_open: bool,
-    /// What broke it, until somebody was told.
+    /// What broke it: nothing is sent or received any more but what has arrived.
     error: Option<i32>,
 }
 
@@ -151,7 +151,7 @@ impl State {
             self.cut(end);
         }
         let wire = self.wires.get_mut(end.wire).ok_or_else(broken_pipe)?;
-        if let Some(errno) = wire.sides[end.side].error.take() {
+        if let Some(errno) = wire.sides[end.side].error {
             return Err(io::Error::from_raw_os_error(errno));
         }
         let is_read = wire.sides[end.other()].is_open;
@@ -208,7 +208,7 @@ impl State {
         let wire = self.wires.get_mut(end.wire).ok_or_else(broken_pipe)?;
         let pipe = &mut wire.pipes[end.other()];
         if pipe.arrived == 0 {
-            if let Some(errno) = wire.sides[end.side].error.take() {
+            if let Some(errno) = wire.sides[end.side].error {
                 return Err(io::Error::from_raw_os_error(errno));
             }
             return if pipe.has_fin { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
@@ -231,10 +231,10 @@ impl State {
         self.wires.get(end.wire).map_or(0, |wire| wire.pipes[end.other()].arrived)
     }
 
-    /// What broke an end, if nobody was told yet.
-    pub(super) fn take_error(&mut self, end: End) -> Option<io::Error> {
-        let wire = self.wires.get_mut(end.wire)?;
-        wire.sides[end.side].error.take().map(io::Error::from_raw_os_error)
+    /// What broke an end.
+    pub(super) fn error_of(&self, end: End) -> Option<io::Error> {
+        let wire = self.wires.get(end.wire)?;
+        wire.sides[end.side].error.map(io::Error::from_raw_os_error)
     }
 
     /// How many bytes an end accepts before it reads.

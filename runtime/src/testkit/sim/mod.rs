@@ -127,6 +127,7 @@ pub struct Sim {
     raw: Option<RouteMaker>,
     groups: Vec<Group>,
     panics_allowed: bool,
+    keeps_connections: bool,
     traced: bool,
 }
 
@@ -149,6 +150,7 @@ impl Sim {
             raw: None,
             groups: Vec::new(),
             panics_allowed: false,
+            keeps_connections: false,
             traced: false,
         }
     }
@@ -170,6 +172,20 @@ impl Sim {
     #[must_use]
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// The faults of the seed, and this one `times` in 65,536 as well.
+    #[must_use]
+    pub fn also(mut self, knob: Knob, times: u16) -> Self {
+        self.faults = self.faults.with(knob, times);
+        self
+    }
+
+    /// The shards have connections of their own, which last until they drain.
+    #[must_use]
+    pub const fn keeps_connections(mut self) -> Self {
+        self.keeps_connections = true;
         self
     }
 
@@ -333,7 +349,9 @@ impl Sim {
         world.run_until(faults_end)?;
         world.calm()?;
         if !drains_early {
-            world.check_rest()?;
+            if !self.keeps_connections {
+                world.check_rest()?;
+            }
             for group in &mut self.groups {
                 for number in group.count..group.count + PROBES {
                     let line = group.line(net, &ledger, self.shards, &mut rng, Duration::ZERO);

@@ -29,6 +29,8 @@ use crate::reactor::sim::{Knob, Net, Peer, Rng, trace};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The longest time for which a peer reads nothing and then goes on.
 const STALL_MAX: Duration = Duration::from_secs(45);
+/// How often a peer acts before the server has a turn, at the most.
+const BURST_MAX: usize = 8;
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 
@@ -70,7 +72,7 @@ pub(super) trait Speaker {
     fn close(&mut self, line: &mut Line);
     /// Does what its protocol does by the clock; answers when it has to again.
     fn poll(&mut self, line: &mut Line) -> Option<Time>;
-    /// The connection is over: `clean` if it ended with a FIN.
+    /// The connection is over: `clean` if it ended with a FIN, and nothing befell this peer.
     fn ended(&mut self, line: &mut Line, clean: bool);
 }
 
@@ -105,6 +107,8 @@ pub(super) struct Line {
     pub(super) outgoing: VecDeque<u8>,
     pub(super) fate: Fate,
     is_closing: bool,
+    /// FIN follows what is still to be written.
+    is_finishing: bool,
     is_over: bool,
     /// The server's FIN was read.
     has_ended: bool,
@@ -134,6 +138,7 @@ impl Line {
             outgoing: VecDeque::new(),
             fate: Fate::Honest,
             is_closing: false,
+            is_finishing: false,
             is_over: false,
             has_ended: false,
         }
@@ -169,17 +174,15 @@ impl Line {
         self.act_at = None;
     }
 
-    /// Sends FIN behind all that was said.
+    /// Sends FIN behind all that was said, and reads on.
     pub(super) fn finish(&mut self) {
-        if self.fate == Fate::Honest {
-            self.fate = Fate::HalfClosed;
-        }
+        self.is_finishing = true;
         self.stop_acting();
         self.flush_fin();
     }
 
     fn flush_fin(&mut self) {
-        if self.fate == Fate::HalfClosed
+        if self.is_finishing
             && self.outgoing.is_empty()
             && let Some(peer) = &mut self.peer
         {
@@ -264,6 +267,7 @@ impl Line {
         } else if self.net.strikes(Knob::PeerFin) {
             self.end();
         } else if self.net.strikes(Knob::PeerHalfClose) {
+            self.fate = Fate::HalfClosed;
             self.finish();
         } else {
             return false;
@@ -311,7 +315,7 @@ impl<S: Speaker> Speaking<S> {
     }
 
     fn over(&mut self, clean: bool) {
-        let clean = clean && self.line.fate != Fate::Garbage;
+        let clean = clean && self.line.fate == Fate::Honest;
         self.speaker.ended(&mut self.line, clean);
         self.line.end();
     }
@@ -375,7 +379,11 @@ impl<S: Speaker> Actor for Speaking<S> {
         if self.line.is_over || self.line.is_stalled() {
             return moved;
         }
-        if self.line.act_at.is_some_and(|at| at <= now) {
+        let most = self.line.rng.between(1, BURST_MAX);
+        for _ in 0..most {
+            if self.line.act_at.is_none_or(|at| at > now) || self.line.is_stalled() {
+                break;
+            }
             self.act();
             moved = true;
         }

@@ -1,6 +1,6 @@
 //! A simulated peer that speaks no protocol.
 
-use super::{Act, Line, Speaker};
+use super::{Act, Fate, Line, Speaker};
 use crate::Time;
 use crate::reactor::sim::Rng;
 
@@ -59,7 +59,9 @@ impl Speaker for RawSpeaker {
     }
 
     fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) {
-        self.0.received(&mut RawWire { line }, bytes);
+        if line.fate != Fate::Garbage {
+            self.0.received(&mut RawWire { line }, bytes);
+        }
         bytes.clear();
     }
 

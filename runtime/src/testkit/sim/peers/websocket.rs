@@ -37,7 +37,8 @@ pub trait Client: 'static {
     /// Something arrived. Pings and close frames are answered already.
     fn received(&mut self, wire: &mut WebSocketWire<'_>, received: Received);
 
-    /// The connection is over; `clean` if both sides had sent a close frame.
+    /// The connection is over; `clean` if it ended as [`Act::Close`] wants it, with the server's
+    /// answer to our close frame.
     fn ended(&mut self, wire: &mut WebSocketWire<'_>, clean: bool) {
         let _ = (wire, clean);
     }
@@ -64,6 +65,15 @@ impl WebSocketWire<'_> {
     /// Sends bytes, as [`send_text`](Self::send_text) does.
     pub fn send_binary(&mut self, bytes: &[u8]) {
         self.session.send(self.line, MessageKind::Binary, bytes);
+    }
+
+    /// Sends bytes in exactly so many fragments. `refused`: it is more than the server takes, so
+    /// that its handler must not see it.
+    pub fn send_fragments(&mut self, bytes: &[u8], fragments: usize, refused: bool) {
+        if !refused {
+            self.session.announce(self.line, MessageKind::Binary, bytes);
+        }
+        self.session.send_in(self.line, MessageKind::Binary, bytes, fragments.max(1) - 1, false);
     }
 
     /// Sends a ping.
@@ -100,9 +110,11 @@ struct Speech {
     compression: Option<Compression>,
     /// Pings that were sent, the oldest first, and not answered.
     pings: Vec<Vec<u8>>,
+    pings_sent: u64,
     code: CloseCode,
     close_sent: bool,
-    close_received: bool,
+    /// The server has answered our close frame.
+    is_confirmed: bool,
 }
 
 struct Compression {
@@ -113,21 +125,39 @@ struct Compression {
 
 impl Speech {
     fn send(&mut self, line: &mut Line, kind: MessageKind, payload: &[u8]) {
-        let number = digest(u64::from(kind == MessageKind::Text), payload);
-        line.ledger.borrow_mut().sent(line.index, number);
+        self.announce(line, kind, payload);
         let mut room = Vec::new();
         let compressed = self.compress(&mut line.rng, payload, &mut room);
-        let payload = compressed.unwrap_or(payload);
+        let is_compressed = compressed.is_some();
         let cuts = if line.rng.percent(25) { line.rng.below(FRAGMENTS_MAX) } else { 0 };
+        self.send_in(line, kind, compressed.unwrap_or(payload), cuts, is_compressed);
+    }
+
+    /// The handler is to see this message next.
+    fn announce(&self, line: &Line, kind: MessageKind, payload: &[u8]) {
+        let number = digest(u64::from(kind == MessageKind::Text), payload);
+        line.ledger.borrow_mut().sent(line.index, number);
+    }
+
+    /// Sends a message that is cut so many times.
+    fn send_in(
+        &mut self,
+        line: &mut Line,
+        kind: MessageKind,
+        payload: &[u8],
+        cuts: usize,
+        compressed: bool,
+    ) {
         let mut rest = payload;
         for left in (0..=cuts).rev() {
             let len = if left == 0 { rest.len() } else { line.rng.below(rest.len() + 1) };
             let (part, next) = rest.split_at(len);
             let first = left == cuts;
             let opcode = if first { kind.opcode() } else { Opcode::Continuation };
-            push_frame(line, left == 0, opcode, part, first && compressed.is_some());
+            push_frame(line, left == 0, opcode, part, first && compressed);
             if left > 0 && line.rng.percent(10) {
-                self.ping(line, &[left as u8]);
+                let number = self.pings_sent.to_le_bytes();
+                self.ping(line, &number);
             }
             rest = next;
         }
@@ -149,6 +179,7 @@ impl Speech {
 
     fn ping(&mut self, line: &mut Line, payload: &[u8]) {
         self.pings.push(payload.to_vec());
+        self.pings_sent += 1;
         push_frame(line, true, Opcode::Ping, payload, false);
     }
 
@@ -236,9 +267,10 @@ impl WebSocketSpeaker {
                     connection,
                     compression: accepted.deflate.map(Compression::new),
                     pings: Vec::new(),
+                    pings_sent: 0,
                     code: CloseCode::new(code).expect("4000 to 4999 are for everybody"),
                     close_sent: false,
-                    close_received: false,
+                    is_confirmed: false,
                 });
                 line.act_soon();
             }
@@ -259,7 +291,10 @@ impl WebSocketSpeaker {
                 return false;
             }
         };
-        if let Some(received) = received {
+        // What follows broken rules is between the server and the kit.
+        if let Some(received) = received
+            && line.fate != Fate::Garbage
+        {
             self.client.received(&mut WebSocketWire { line, session: speech }, received);
         }
         true
@@ -314,8 +349,8 @@ fn received(
             let echoed = speech.close_sent && code == Some(speech.code);
             if echoed && line.fate == Fate::Honest {
                 line.ledger.borrow_mut().confirmed(line.index);
+                speech.is_confirmed = true;
             }
-            speech.close_received = true;
             speech.close(line, code);
             line.stop_acting();
             Received::Close { code, reason: String::from_utf8_lossy(&reason).into_owned() }
@@ -378,7 +413,7 @@ impl Speaker for WebSocketSpeaker {
 
     fn ended(&mut self, line: &mut Line, clean: bool) {
         if let Some(session) = &mut self.speech {
-            let clean = clean && session.close_sent && session.close_received;
+            let clean = clean && session.is_confirmed;
             self.client.ended(&mut WebSocketWire { line, session }, clean);
         }
     }
