@@ -32,7 +32,7 @@ const BODY_BYTES_MAX: usize = 60 << 10;
 
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let callers = rng.between(2, 8);
+    let callers = rng.between(6, 16);
     let requests_max = if rng.percent(90) { 1000 } else { 8 };
     sim.configure(|config| {
         config.iproto.ping_interval_ms = 5000;
@@ -131,7 +131,7 @@ struct Asker {
 impl Asker {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(10, 80),
+            left: rng.between(40, 240),
             pipelined: rng.between(1, 12),
             size: rng.magnitude(BODY_BYTES_MAX),
             pause: if rng.percent(70) {

@@ -15,7 +15,7 @@ const WHISPER: &str = "whisper";
 
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let clients = rng.between(3, 12);
+    let clients = rng.between(5, 14);
     let subscriptions_max = rng.between(1, 4);
     sim.shards(3)
         .configure(|config| config.limits.subscriptions_max = subscriptions_max)
@@ -25,7 +25,8 @@ pub(super) fn scenario(mut sim: Sim) -> Sim {
 
 #[derive(Default)]
 struct Chat {
-    last: Option<SessionId>,
+    /// Who spoke last, and under which name.
+    last: Option<(SessionId, String)>,
 }
 
 impl Handler for Chat {
@@ -51,14 +52,15 @@ impl Handler for Chat {
             return;
         }
         if text == WHISPER {
-            if let Some(last) = self.last
-                && let Some(word) = shard.message(MessageKind::Text, b"whispered")
+            if let Some((last, who)) = &self.last
+                && let Some(word) = shard.message(MessageKind::Text, format!("to {who}").as_bytes())
             {
-                shard.send_to(last, word);
+                shard.send_to(*last, word);
             }
             return;
         }
-        self.last = Some(session.id());
+        let who = text.split(':').next().unwrap_or_default();
+        self.last = Some((session.id(), who.to_owned()));
         let Some(room) = session.data.clone() else { return };
         for handle in shard.handles() {
             let (room, line) = (room.clone(), text.to_owned());
@@ -85,7 +87,7 @@ struct Member {
 impl Member {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(4, 30),
+            left: rng.between(15, 80),
             said: 0,
             size: rng.magnitude(6000),
             room: None,
@@ -119,7 +121,11 @@ impl Client for Member {
 
     fn received(&mut self, wire: &mut WebSocketWire<'_>, received: Received) {
         let Received::Text(text) = received else { return };
-        if text == "whispered" {
+        if let Some(who) = text.strip_prefix("to ") {
+            // Names are never used again, and neither are those of sessions.
+            if who != wire.number().to_string() {
+                wire.fail("it heard a whisper for somebody who is gone");
+            }
             return;
         }
         let mut parts = text.splitn(4, ':');

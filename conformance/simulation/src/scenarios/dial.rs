@@ -12,8 +12,8 @@ const URL: &str = "ws://127.0.0.1:80/echo";
 
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let errors = rng.magnitude(20_000) as u16;
-    let most = rng.between(2, 30) as u32;
+    let errors = rng.between(4000, 40_000) as u16;
+    let most = rng.between(20, 200) as u32;
     sim.keeps_connections()
         .also(Knob::ConnectError, errors)
         .websocket("/echo", move |shard| {
@@ -21,7 +21,7 @@ pub(super) fn scenario(mut sim: Sim) -> Sim {
             shard.connect(Connect::to(URL).reconnect(again), Echoes { next: 0, most });
             Server
         })
-        .clients("/echo", 2, |_number| Visitor(3))
+        .clients("/echo", 10, |_number| Visitor(40))
 }
 
 struct Server;

@@ -16,7 +16,7 @@ const MESSAGE_BYTES_MAX: usize = 48 << 10;
 /// Serves the scenario.
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let clients = rng.between(3, 10);
+    let clients = rng.between(6, 16);
     let modes = [
         CompressionMode::Off,
         CompressionMode::NoContext,
@@ -66,7 +66,7 @@ struct Talker {
 impl Talker {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(2, 40),
+            left: rng.between(20, 160),
             pipelined: rng.between(1, 12),
             size: rng.magnitude(MESSAGE_BYTES_MAX),
             pause: if rng.percent(70) {

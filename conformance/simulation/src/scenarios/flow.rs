@@ -13,7 +13,7 @@ const NEVER: u64 = 2;
 
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let clients = rng.between(2, 8);
+    let clients = rng.between(8, 20);
     let policy =
         *rng.pick(&[SlowReader::Pause, SlowReader::Pause, SlowReader::Drop, SlowReader::Close]);
     let high = 512 << rng.below(6);
@@ -66,9 +66,10 @@ impl Handler for Flood {
     }
 
     fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, Rest>) {
-        let set = session.set_timer(Duration::from_secs(5), NEVER);
-        assert!(set.is_ok(), "it is the first of this session");
-        assert!(session.cancel_timer(NEVER), "it was just set");
+        // Without memory for the 101 the session is over before it is told that it is open.
+        if session.set_timer(Duration::from_secs(5), NEVER).is_ok() {
+            assert!(session.cancel_timer(NEVER), "it was just set");
+        }
     }
 
     /// So many messages of this size.
@@ -105,7 +106,7 @@ struct Drinker {
 impl Drinker {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(1, 6),
+            left: rng.between(10, 50),
             wanted: 0,
             got: 0,
             size: rng.magnitude(8000),

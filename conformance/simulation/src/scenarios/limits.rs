@@ -8,18 +8,20 @@ use hioload::{CloseCode, Handler, Message, Request, Session, Shard, Upgrade};
 
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let clients = rng.between(4, 10);
+    let clients = rng.between(6, 16);
     let fragments_max = rng.between(2, 40) as u32;
     let message_bytes_max = rng.between(64, 20_000);
     sim.configure(|config| {
         config.websocket.fragments_max = fragments_max;
+        config.websocket.overhead_budget_bytes = 1 << 24;
+        config.websocket.message_age_ms_max = 0;
         config.websocket.message_bytes_max = message_bytes_max;
     })
     .websocket("/limits", |_shard| Taker)
     .clients("/limits", clients, move |_number| Tester {
         fragments_max: fragments_max as usize,
         message_bytes_max,
-        left: rng.between(5, 30),
+        left: rng.between(20, 120),
         waiting: None,
         expects: None,
         pause: rng.duration(Duration::from_secs(1)),
@@ -78,7 +80,7 @@ impl Client for Tester {
         }
         self.left -= 1;
         let (mut fragments, mut len) = self.within(&mut wire.rng().fork());
-        if wire.rng().percent(5) {
+        if wire.rng().percent(2) {
             if wire.rng().percent(50) {
                 fragments = self.fragments_max + 1;
                 self.expects = Some(CloseCode::POLICY);

@@ -8,7 +8,7 @@ use hioload::{CloseCode, Message, RawHandler, Sent, Session, Shard};
 
 pub(super) fn scenario(mut sim: Sim) -> Sim {
     let mut rng = sim.rng();
-    let streams = rng.between(3, 10);
+    let streams = rng.between(8, 20);
     sim.raw(|_shard| Mirror).streams(streams, move |_number| Gazer::new(&mut rng))
 }
 
@@ -36,7 +36,7 @@ struct Gazer {
 impl Gazer {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(3, 40),
+            left: rng.between(40, 200),
             size: rng.magnitude(3000),
             pause: rng.duration(Duration::from_secs(2)),
             waiting: VecDeque::new(),

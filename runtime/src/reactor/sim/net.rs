@@ -223,6 +223,7 @@ impl Net {
     }
 
     pub(super) fn advance_to(&self, time: Time) {
+        self.state().close_orphans();
         while let Some(scheduled) = self.take_scheduled(time) {
             match scheduled {
                 Scheduled::Action(action) => action(self),

@@ -104,6 +104,8 @@ const ARRIVALS_MAX: Duration = Duration::from_secs(5);
 const SHARDS_MAX: usize = 3;
 /// New peers of each kind that come when nothing goes wrong any more.
 const PROBES: usize = 1;
+/// Peers of each kind that are there when the server ends.
+const STAYING: usize = 3;
 
 type RouteMaker = Box<dyn Fn(&mut Shard, usize, &SharedLedger) -> Box<dyn Route>>;
 type PeerMaker = Box<dyn FnMut(Line, usize) -> Box<dyn Actor>>;
@@ -356,6 +358,13 @@ impl Sim {
                 for number in group.count..group.count + PROBES {
                     let line = group.line(net, &ledger, self.shards, &mut rng, Duration::ZERO);
                     world.add((group.make)(line, number));
+                }
+            }
+            world.calm()?;
+            for group in &mut self.groups {
+                for number in 0..STAYING {
+                    let line = group.line(net, &ledger, self.shards, &mut rng, Duration::ZERO);
+                    world.add((group.make)(line.staying(), group.count + PROBES + number));
                 }
             }
             world.calm()?;

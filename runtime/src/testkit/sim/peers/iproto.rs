@@ -199,6 +199,10 @@ impl Speaker for IprotoSpeaker {
         Some(Time::from_nanos(next_ms.saturating_mul(1_000_000)))
     }
 
+    fn was_told(&self) -> bool {
+        self.connection.close_reason() == Some(CloseReason::Finished)
+    }
+
     fn ended(&mut self, line: &mut Line, clean: bool) {
         let unsolicited = self.connection.stats().unsolicited;
         if unsolicited > 0 {

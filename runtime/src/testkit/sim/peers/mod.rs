@@ -72,6 +72,8 @@ pub(super) trait Speaker {
     fn close(&mut self, line: &mut Line);
     /// Does what its protocol does by the clock; answers when it has to again.
     fn poll(&mut self, line: &mut Line) -> Option<Time>;
+    /// Whether the server has said that it ends, as the protocol wants it.
+    fn was_told(&self) -> bool;
     /// The connection is over: `clean` if it ended with a FIN, and nothing befell this peer.
     fn ended(&mut self, line: &mut Line, clean: bool);
 }
@@ -106,6 +108,8 @@ pub(super) struct Line {
     peer: Option<Peer>,
     pub(super) outgoing: VecDeque<u8>,
     pub(super) fate: Fate,
+    /// It says nothing and stays until the server ends it.
+    stays: bool,
     is_closing: bool,
     /// FIN follows what is still to be written.
     is_finishing: bool,
@@ -137,11 +141,18 @@ impl Line {
             peer: None,
             outgoing: VecDeque::new(),
             fate: Fate::Honest,
+            stays: false,
             is_closing: false,
             is_finishing: false,
             is_over: false,
             has_ended: false,
         }
+    }
+
+    /// A peer that opens a connection, says nothing, and must be told when the server ends.
+    pub(super) const fn staying(mut self) -> Self {
+        self.stays = true;
+        self
     }
 
     pub(super) fn now(&self) -> Time {
@@ -163,7 +174,7 @@ impl Line {
 
     /// Acts at the next opportunity.
     pub(super) fn act_soon(&mut self) {
-        if !self.is_closing {
+        if !self.is_closing && !self.stays {
             self.act_at = Some(self.now());
         }
     }
@@ -316,12 +327,16 @@ impl<S: Speaker> Speaking<S> {
 
     fn over(&mut self, clean: bool) {
         let clean = clean && self.line.fate == Fate::Honest;
+        if self.line.stays && !(clean && self.speaker.was_told()) {
+            self.line.problem("nothing was wrong, and it was not told that the server ends");
+        }
         self.speaker.ended(&mut self.line, clean);
         self.line.end();
     }
 
     fn act(&mut self) {
         self.line.act_at = None;
+        self.line.waits_since = self.line.now();
         if self.line.suffer() {
             return;
         }
@@ -351,7 +366,8 @@ impl<S: Speaker> Speaking<S> {
     }
 
     fn patience_ends(&self) -> Option<Time> {
-        let waits = !self.line.is_stalled() && self.line.act_at.is_none();
+        let line = &self.line;
+        let waits = !line.stays && !line.is_stalled() && line.act_at.is_none();
         waits.then(|| self.line.waits_since.after(PATIENCE))
     }
 }
@@ -412,7 +428,8 @@ impl<S: Speaker> Actor for Speaking<S> {
     }
 
     fn is_done(&self) -> bool {
-        self.line.is_over || self.line.fate == Fate::Vanished
+        let stays = self.line.stays && self.line.peer.is_some();
+        self.line.is_over || stays || self.line.fate == Fate::Vanished
     }
 
     fn jumped(&mut self) {

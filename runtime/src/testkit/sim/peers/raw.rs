@@ -82,6 +82,11 @@ impl Speaker for RawSpeaker {
         None
     }
 
+    /// There is nothing but a FIN.
+    fn was_told(&self) -> bool {
+        true
+    }
+
     fn ended(&mut self, line: &mut Line, clean: bool) {
         self.0.ended(&mut RawWire { line }, clean);
     }

@@ -113,6 +113,8 @@ struct Speech {
     pings_sent: u64,
     code: CloseCode,
     close_sent: bool,
+    /// The code of the server's close frame.
+    closed_with: Option<CloseCode>,
     /// The server has answered our close frame.
     is_confirmed: bool,
 }
@@ -270,6 +272,7 @@ impl WebSocketSpeaker {
                     pings_sent: 0,
                     code: CloseCode::new(code).expect("4000 to 4999 are for everybody"),
                     close_sent: false,
+                    closed_with: None,
                     is_confirmed: false,
                 });
                 line.act_soon();
@@ -346,6 +349,7 @@ fn received(
         }
         Event::Close { code, reason } => {
             line.note("gets a close", code.map_or(0, |code| u64::from(code.get())));
+            speech.closed_with = code;
             let echoed = speech.close_sent && code == Some(speech.code);
             if echoed && line.fate == Fate::Honest {
                 line.ledger.borrow_mut().confirmed(line.index);
@@ -409,6 +413,10 @@ impl Speaker for WebSocketSpeaker {
 
     fn poll(&mut self, _: &mut Line) -> Option<Time> {
         None
+    }
+
+    fn was_told(&self) -> bool {
+        self.speech.as_ref().is_some_and(|speech| speech.closed_with == Some(CloseCode::GOING_AWAY))
     }
 
     fn ended(&mut self, line: &mut Line, clean: bool) {
