@@ -1,12 +1,16 @@
 //! What simulations have found, each as the shortest test that shows it, and what the kit promises.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use hioload::config::Config;
-use hioload::testkit::{Bench, Peer};
-use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+use hioload::testkit::sim::{Act, Client, Faults, Knob, Sim, WebSocketWire, explore};
+use hioload::testkit::{Bench, Peer, Received};
+use hioload::{CloseCode, Handler, Message, Request, Session, Shard, Upgrade};
+use rstest::rstest;
 
 struct Echo;
 
@@ -75,4 +79,155 @@ fn a_late_pong_follows_no_newer_one() {
     bench.advance(Duration::ZERO);
     let echo = 4096 - 7 - 4;
     assert_eq!(read(&mut peer)[echo..], *b"\x8a\x012");
+}
+
+/// Says so many things, each after so long, and leaves when it has heard all of them.
+struct Talker {
+    left: u32,
+    heard: u32,
+    pause: Duration,
+}
+
+impl Client for Talker {
+    fn act(&mut self, wire: &mut WebSocketWire<'_>) -> Act {
+        if self.left == 0 {
+            return if self.heard == 0 { Act::Close } else { Act::Wait };
+        }
+        self.left -= 1;
+        self.heard += 1;
+        wire.send_text("hello");
+        Act::Again(self.pause)
+    }
+
+    fn received(&mut self, _: &mut WebSocketWire<'_>, received: Received) {
+        if matches!(received, Received::Text(_)) {
+            self.heard -= 1;
+        }
+    }
+}
+
+fn talking(sim: Sim, clients: usize, left: u32, pause: Duration) -> Sim {
+    sim.clients("/", clients, move |_number| Talker { left, heard: 0, pause })
+}
+
+#[test]
+fn an_idle_hour_takes_a_thousandth_of_an_hour() {
+    let quiet =
+        Sim::seed(1).shards(1).faults(Faults::none()).drains_last().websocket("/", |_shard| Echo);
+    let began = Instant::now();
+    let report = talking(quiet, 50, 60, Duration::from_secs(60)).run().unwrap();
+    let (real, simulated) = (began.elapsed(), report.virtual_time);
+    let times = simulated.as_secs_f64() / real.as_secs_f64();
+    println!(
+        "{:.0} s of virtual time in {:.3} s: {times:.0} times as fast",
+        simulated.as_secs_f64(),
+        real.as_secs_f64()
+    );
+    assert!(simulated > Duration::from_secs(3600));
+    assert!(times >= 1000.0, "it is {times:.0} times as fast as real time");
+}
+
+#[test]
+fn a_seed_does_the_same_twice_and_another_one_something_else() {
+    let run = |seed| {
+        let sim = Sim::seed(seed).websocket("/", |_shard| Echo);
+        talking(sim, 6, 20, Duration::from_millis(50)).run().unwrap()
+    };
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3).fingerprint, run(4).fingerprint);
+}
+
+/// Does one thing wrong, sometimes.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Forgets,
+    AnswersTwice,
+    Panics,
+    ClosesInSilence,
+}
+
+struct Faulty {
+    wrong: Wrong,
+    count: u32,
+}
+
+impl Handler for Faulty {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        self.count += 1;
+        if self.count % 50 != 0 {
+            session.send(message);
+            return;
+        }
+        match self.wrong {
+            Wrong::Forgets => {}
+            Wrong::AnswersTwice => {
+                session.send_text("hello");
+                session.send(message);
+            }
+            Wrong::Panics => panic!("it is to panic"),
+            Wrong::ClosesInSilence => session.close(CloseCode::INTERNAL, ""),
+        }
+    }
+}
+
+#[rstest]
+#[case(Wrong::Forgets, Some("in vain"))]
+#[case(Wrong::AnswersTwice, Some("panicked"))]
+#[case(Wrong::Panics, Some("panicked"))]
+#[case(Wrong::ClosesInSilence, None)]
+fn a_handler_that_is_wrong_is_found_out(#[case] wrong: Wrong, #[case] problem: Option<&str>) {
+    let explored = explore(0..100, |sim| {
+        let sim = sim.websocket("/", move |_shard| Faulty { wrong, count: 0 });
+        talking(sim, 8, 20, Duration::from_millis(10))
+    });
+    match problem {
+        Some(problem) => {
+            let failure = explored.unwrap_err();
+            assert!(failure.problem.contains(problem), "{failure}");
+            assert!(!failure.trace.is_empty());
+        }
+        // What a handler may do is no failure.
+        None => drop(explored.unwrap()),
+    }
+}
+
+/// Notes how many sessions there are.
+struct Counting(Rc<RefCell<i64>>);
+
+impl Handler for Counting {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn opened(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
+        *self.0.borrow_mut() += 1;
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: hioload::Closed) {
+        *self.0.borrow_mut() -= 1;
+    }
+}
+
+#[test]
+fn whatever_befalls_the_peers_every_session_is_closed() {
+    let count = Rc::new(RefCell::new(0));
+    for seed in 0..100 {
+        let count = Rc::clone(&count);
+        let sim = Sim::seed(seed).also(Knob::Reset, 2000).also(Knob::PeerVanishes, 5000);
+        let sim = sim.websocket("/", move |_shard| Counting(Rc::clone(&count)));
+        talking(sim, 8, 20, Duration::from_millis(10)).run().unwrap();
+    }
+    assert_eq!(*count.borrow(), 0);
 }

@@ -24,6 +24,8 @@ pub struct Plan {
     pub scenario: Option<Scenario>,
     /// Threads.
     pub jobs: usize,
+    /// Whether each seed is named on standard error before it is run: a bug may end the process.
+    pub names_seeds: bool,
 }
 
 /// What came of many seeds.
@@ -109,6 +111,9 @@ fn work(
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
             break;
+        }
+        if plan.names_seeds {
+            eprintln!("seed {seed}");
         }
         let scenario = plan.scenario.unwrap_or_else(|| Scenario::of_seed(seed));
         match run_seed(scenario, seed, false) {

@@ -35,6 +35,9 @@ struct Flags {
     /// Threads [default: one for each CPU]
     #[arg(long)]
     jobs: Option<usize>,
+    /// Names each seed before it is run, on standard error
+    #[arg(long)]
+    verbose: bool,
     /// Prints what happened in the seed
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -105,6 +108,7 @@ fn many(flags: &Flags) -> ExitCode {
         first: if flags.fresh { fresh() } else { flags.first },
         seeds: flags.seeds,
         scenario: flags.scenario,
+        names_seeds: flags.verbose,
         jobs: flags.jobs.unwrap_or(cpus).max(1),
     };
     let began = Instant::now();

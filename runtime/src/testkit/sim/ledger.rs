@@ -29,13 +29,17 @@ struct SessionLog {
     peer: Option<usize>,
     opened: u32,
     closed: u32,
-    /// Of a raw connection, the bytes themselves.
     handled: Vec<u64>,
+    /// Of a raw connection: how many bytes, in how many pieces.
+    bytes: usize,
+    pieces: u64,
 }
 
 #[derive(Debug, Default)]
 struct PeerLog {
     sent: Vec<u64>,
+    /// What was sent without a protocol.
+    bytes: Vec<u8>,
     /// The server has said that it read everything.
     is_confirmed: bool,
     sessions: u32,
@@ -73,6 +77,11 @@ impl Ledger {
     /// A peer has begun to send a message.
     pub(super) fn sent(&mut self, peer: usize, message: u64) {
         self.peers[peer].sent.push(message);
+    }
+
+    /// A peer has begun to send bytes without a protocol.
+    pub(super) fn sent_bytes(&mut self, peer: usize, bytes: &[u8]) {
+        self.peers[peer].bytes.extend_from_slice(bytes);
     }
 
     /// A peer was told that all it sent was read.
@@ -129,6 +138,21 @@ impl Ledger {
         }
     }
 
+    /// A piece of a raw stream came to its handler.
+    pub(super) fn handled_bytes(&mut self, id: SessionId, bytes: &[u8]) {
+        let log = self.sessions.entry(key(id)).or_default();
+        let from = log.bytes;
+        log.bytes += bytes.len();
+        log.pieces += 1;
+        if let Some(peer) = log.peer
+            && self.peers[peer].bytes.get(from..from + bytes.len()) != Some(bytes)
+        {
+            self.problem(format!(
+                "what session {id} got behind byte {from} is not what peer {peer} sent"
+            ));
+        }
+    }
+
     pub(super) fn closed(&mut self, id: SessionId) {
         let log = self.sessions.entry(key(id)).or_default();
         log.closed += 1;
@@ -151,7 +175,7 @@ impl Ledger {
 
     /// How many messages were handled.
     pub(super) fn messages(&self) -> u64 {
-        self.sessions.values().map(|log| log.handled.len() as u64).sum()
+        self.sessions.values().map(|log| log.pieces + log.handled.len() as u64).sum()
     }
 
     pub(super) fn sessions(&self) -> u64 {

@@ -130,6 +130,7 @@ pub struct Sim {
     groups: Vec<Group>,
     panics_allowed: bool,
     keeps_connections: bool,
+    drains_last: bool,
     traced: bool,
 }
 
@@ -153,6 +154,7 @@ impl Sim {
             groups: Vec::new(),
             panics_allowed: false,
             keeps_connections: false,
+            drains_last: false,
             traced: false,
         }
     }
@@ -181,6 +183,14 @@ impl Sim {
     #[must_use]
     pub fn also(mut self, knob: Knob, times: u16) -> Self {
         self.faults = self.faults.with(knob, times);
+        self
+    }
+
+    /// The server ends when every peer has come to its end, and not, as in a quarter of all seeds,
+    /// in the middle of everything.
+    #[must_use]
+    pub const fn drains_last(mut self) -> Self {
+        self.drains_last = true;
         self
     }
 
@@ -343,7 +353,7 @@ impl Sim {
         }
         let faults_end = Time::ZERO.after(rng.duration(FAULTS_MAX));
         // Every fourth drain comes in the middle of everything.
-        let drains_early = rng.percent(25);
+        let drains_early = rng.percent(25) && !self.drains_last;
         if drains_early {
             world.run_until(Time::ZERO.after(rng.duration(FAULTS_MAX)))?;
             world.drain();

@@ -20,7 +20,7 @@ pub struct Report {
     pub turns: u64,
     /// Sessions that were opened.
     pub sessions: u64,
-    /// Messages that handlers were called with; of raw streams, bytes.
+    /// Messages that handlers were called with; of raw streams, pieces.
     pub messages: u64,
     /// Panics of handlers and futures.
     pub panics: u64,

@@ -88,9 +88,7 @@ impl<H: RawHandler> RawHandler for Watched<H> {
                 ledger.belongs(id, peer);
                 ledger.opened(id);
             }
-            for byte in bytes.iter() {
-                ledger.handled(id, u64::from(*byte));
-            }
+            ledger.handled_bytes(id, &bytes);
         });
         self.inner.received(shard, session, bytes);
     }

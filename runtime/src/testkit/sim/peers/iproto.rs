@@ -150,16 +150,21 @@ impl Speaker for IprotoSpeaker {
         line.act_soon();
     }
 
-    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) {
+    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) -> bool {
         let input = std::mem::take(bytes);
         let mut at = 0;
+        let mut progress = self.connection.is_mid_packet();
         loop {
             let mut env = Env { limits: &LIMITS, memory: &mut HeapMemory, now_ms: line.now_ms() };
             match self.connection.read(&input, &mut at, &mut env) {
-                Ok(Some(event)) => self.event(line, event, &input),
-                Ok(None) => return,
+                Ok(Some(event)) => {
+                    progress |= !matches!(event, Event::Send(_));
+                    self.event(line, event, &input);
+                }
+                Ok(None) => return progress || self.connection.is_mid_packet(),
                 Err(broken) => {
-                    return line.problem(&format!("the server broke the rules: {broken}"));
+                    line.problem(&format!("the server broke the rules: {broken}"));
+                    return false;
                 }
             }
         }

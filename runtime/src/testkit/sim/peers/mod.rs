@@ -29,6 +29,8 @@ use crate::reactor::sim::{Knob, Net, Peer, Rng, trace};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The longest time for which a peer reads nothing and then goes on.
 const STALL_MAX: Duration = Duration::from_secs(45);
+/// How long a peer that stays is given to be let in.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// How often a peer acts before the server has a turn, at the most.
 const BURST_MAX: usize = 8;
 /// Bytes read at once.
@@ -62,8 +64,8 @@ pub(super) enum Fate {
 pub(super) trait Speaker {
     /// The connection stands.
     fn connected(&mut self, line: &mut Line);
-    /// Bytes arrived: takes all of them.
-    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>);
+    /// Bytes arrived: takes all of them. `false`: they only said that the server is still there.
+    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) -> bool;
     /// Its script acts.
     fn act(&mut self, line: &mut Line) -> Act;
     /// Says what no peer may say.
@@ -155,6 +157,12 @@ impl Line {
         self
     }
 
+    /// It stays, and the server has had the time to accept it: a listener that could not accept
+    /// tries again each second.
+    fn is_settled(&self) -> bool {
+        self.stays && self.now() >= self.start_at.after(SETTLED_AFTER)
+    }
+
     pub(super) fn now(&self) -> Time {
         self.net.now()
     }
@@ -242,7 +250,6 @@ impl Line {
             }
         }
         if wrote {
-            self.waits_since = self.net.now();
             self.flush_fin();
         }
         wrote
@@ -258,7 +265,6 @@ impl Line {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
             Err(_) => return Some(false),
         }
-        self.waits_since = self.net.now();
         Some(true)
     }
 
@@ -310,8 +316,10 @@ impl<S: Speaker> Speaking<S> {
                 }
                 Some(true) => {
                     moved = true;
-                    self.speaker.received(&mut self.line, &mut self.incoming);
                     let now = self.line.now();
+                    if self.speaker.received(&mut self.line, &mut self.incoming) {
+                        self.line.waits_since = now;
+                    }
                     if self.line.act_at.is_none_or(|at| at > now) {
                         self.line.act_soon();
                     }
@@ -421,6 +429,9 @@ impl<S: Speaker> Actor for Speaking<S> {
         if line.peer.is_none() {
             return Some(line.start_at);
         }
+        if line.stays && !line.is_settled() {
+            return Some(line.start_at.after(SETTLED_AFTER));
+        }
         if line.stalled_until.is_some() {
             return line.stalled_until;
         }
@@ -428,8 +439,7 @@ impl<S: Speaker> Actor for Speaking<S> {
     }
 
     fn is_done(&self) -> bool {
-        let stays = self.line.stays && self.line.peer.is_some();
-        self.line.is_over || stays || self.line.fate == Fate::Vanished
+        self.line.is_over || self.line.is_settled() || self.line.fate == Fate::Vanished
     }
 
     fn jumped(&mut self) {

@@ -28,9 +28,7 @@ pub struct RawWire<'a> {
 impl RawWire<'_> {
     /// Sends bytes.
     pub fn send(&mut self, bytes: &[u8]) {
-        let mut ledger = self.line.ledger.borrow_mut();
-        bytes.iter().for_each(|byte| ledger.sent(self.line.index, u64::from(*byte)));
-        drop(ledger);
+        self.line.ledger.borrow_mut().sent_bytes(self.line.index, bytes);
         self.line.outgoing.extend(bytes);
     }
 
@@ -58,11 +56,12 @@ impl Speaker for RawSpeaker {
         line.act_soon();
     }
 
-    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) {
+    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) -> bool {
         if line.fate != Fate::Garbage {
             self.0.received(&mut RawWire { line }, bytes);
         }
         bytes.clear();
+        true
     }
 
     fn act(&mut self, line: &mut Line) -> Act {

@@ -111,6 +111,7 @@ struct Speech {
     /// Pings that were sent, the oldest first, and not answered.
     pings: Vec<Vec<u8>>,
     pings_sent: u64,
+    pings_received: u64,
     code: CloseCode,
     close_sent: bool,
     /// The code of the server's close frame.
@@ -270,6 +271,7 @@ impl WebSocketSpeaker {
                     compression: accepted.deflate.map(Compression::new),
                     pings: Vec::new(),
                     pings_sent: 0,
+                    pings_received: 0,
                     code: CloseCode::new(code).expect("4000 to 4999 are for everybody"),
                     close_sent: false,
                     closed_with: None,
@@ -338,6 +340,7 @@ fn received(
             }
         }
         Event::Ping(payload) => {
+            speech.pings_received += 1;
             if !speech.close_sent {
                 push_frame(line, true, Opcode::Pong, &payload, false);
             }
@@ -370,16 +373,22 @@ impl Speaker for WebSocketSpeaker {
         line.outgoing.extend(request);
     }
 
-    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) {
-        if self.speech.is_none() {
+    fn received(&mut self, line: &mut Line, bytes: &mut Vec<u8>) -> bool {
+        let was_opening = self.speech.is_none();
+        if was_opening {
             self.open(line, bytes);
         }
-        if self.speech.is_none() {
-            return;
+        let Some(speech) = &mut self.speech else { return true };
+        let pings = speech.pings_received;
+        let was_amid = speech.connection.is_mid_message();
+        let (mut at, mut events) = (0, 0);
+        while self.event(line, bytes, &mut at) {
+            events += 1;
         }
-        let mut at = 0;
-        while self.event(line, bytes, &mut at) {}
         bytes.clear();
+        let Some(speech) = &self.speech else { return true };
+        let only_pings = events > 0 && speech.pings_received - pings == events;
+        was_opening || was_amid || speech.connection.is_mid_message() || !only_pings
     }
 
     fn act(&mut self, line: &mut Line) -> Act {
