@@ -131,7 +131,7 @@ struct Asker {
 impl Asker {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(40, 240),
+            left: rng.between(60, 360),
             pipelined: rng.between(1, 12),
             size: rng.magnitude(BODY_BYTES_MAX),
             pause: if rng.percent(70) {

@@ -87,7 +87,7 @@ struct Member {
 impl Member {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(15, 80),
+            left: rng.between(25, 120),
             said: 0,
             size: rng.magnitude(6000),
             room: None,

@@ -66,7 +66,7 @@ struct Talker {
 impl Talker {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(20, 160),
+            left: rng.between(30, 200),
             pipelined: rng.between(1, 12),
             size: rng.magnitude(MESSAGE_BYTES_MAX),
             pause: if rng.percent(70) {

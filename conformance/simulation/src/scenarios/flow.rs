@@ -106,7 +106,7 @@ struct Drinker {
 impl Drinker {
     fn new(rng: &mut Rng) -> Self {
         Self {
-            left: rng.between(10, 50),
+            left: rng.between(15, 80),
             wanted: 0,
             got: 0,
             size: rng.magnitude(8000),

@@ -38,6 +38,8 @@ const ROUND_MAX: Duration = Duration::from_micros(200);
 const JUMP_MAX: Duration = Duration::from_secs(600);
 /// How long after the faults everybody must have come to an end.
 const CALM_MAX: Duration = Duration::from_secs(900);
+/// How long a server may keep connections of peers that are gone: longer than its timeouts.
+const REST_MAX: Duration = Duration::from_secs(300);
 /// How long after the time to drain a shard may take to end: what its reactor may need to report
 /// the last sockets closed.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
@@ -222,11 +224,19 @@ impl World {
         Ok(())
     }
 
-    /// What must be true while nobody is connected any more.
+    /// What must be true when every peer is gone: so is all that was kept for them, soon.
     pub(super) fn check_rest(&mut self) -> Result<(), String> {
+        let limit = self.net.now().after(REST_MAX);
+        while self.units.iter().any(|unit| !unit.is_over && unit.turn.connections() > 0) {
+            self.settle()?;
+            if self.net.now() >= limit || !self.pass(Some(limit)) {
+                break;
+            }
+        }
+        self.settle()?;
         for (shard, unit) in self.units.iter().enumerate() {
             let connections = unit.turn.connections();
-            let vanished = self.actors.iter().any(|actor| actor.next().is_none());
+            let vanished = self.actors.iter().any(|actor| actor.has_vanished());
             if connections > 0 && !vanished && !unit.is_over {
                 return Err(format!(
                     "every peer is gone, and shard {shard} has {connections} connections"

@@ -88,6 +88,8 @@ pub(super) trait Actor {
     fn next(&self) -> Option<Time>;
     /// Whether nothing more will come of it.
     fn is_done(&self) -> bool;
+    /// Whether it keeps its connection and does nothing with it any more.
+    fn has_vanished(&self) -> bool;
     /// Time has passed in which nobody could act.
     fn jumped(&mut self);
     /// For reports: what it waits for.
@@ -440,6 +442,10 @@ impl<S: Speaker> Actor for Speaking<S> {
 
     fn is_done(&self) -> bool {
         self.line.is_over || self.line.is_settled() || self.line.fate == Fate::Vanished
+    }
+
+    fn has_vanished(&self) -> bool {
+        !self.line.is_over && self.line.fate == Fate::Vanished
     }
 
     fn jumped(&mut self) {
