@@ -35,6 +35,7 @@
 pub mod config;
 pub mod iproto;
 pub mod place;
+mod random;
 pub mod reactor;
 pub mod server;
 pub mod shard;

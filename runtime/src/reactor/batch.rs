@@ -12,12 +12,18 @@ pub(super) struct Batch<'a> {
     completions: &'a mut Vec<Completion>,
     start: usize,
     received_bytes: usize,
+    most: usize,
 }
 
 impl<'a> Batch<'a> {
     pub(super) const fn new(completions: &'a mut Vec<Completion>) -> Self {
+        Self::at_most(completions, BATCH_MAX)
+    }
+
+    /// One that is full with fewer completions.
+    pub(super) const fn at_most(completions: &'a mut Vec<Completion>, most: usize) -> Self {
         let start = completions.len();
-        Self { completions, start, received_bytes: 0 }
+        Self { completions, start, received_bytes: 0, most }
     }
 
     /// Adds a completion; there must be room.
@@ -38,7 +44,7 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) const fn is_full(&self) -> bool {
-        self.added() >= BATCH_MAX || self.received_bytes >= RECEIVED_BYTES_MAX
+        self.added() >= self.most || self.received_bytes >= RECEIVED_BYTES_MAX
     }
 
     /// How many completions were added.

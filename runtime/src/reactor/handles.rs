@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A listening socket that no reactor has taken yet. Dropping it closes it.
 #[derive(Debug)]
@@ -17,8 +18,45 @@ pub struct Connection(Inner);
 enum Inner {
     #[cfg(unix)]
     Descriptor(OwnedFd),
-    /// The number of a socket in a simulated network.
-    Simulated(u64),
+    Simulated(Simulated),
+}
+
+/// Numbers of simulated connections that were dropped without being adopted: their network closes
+/// them. A handle may be dropped on any thread, and a network belongs to one.
+pub(super) type Orphans = Arc<Mutex<Vec<u64>>>;
+
+/// The number of a socket in a simulated network.
+#[derive(Debug)]
+struct Simulated {
+    number: u64,
+    orphans: Option<Orphans>,
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        if let Some(orphans) = &self.orphans {
+            orphans.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
+        }
+    }
+}
+
+impl Connection {
+    /// As [`simulated`](Self::simulated), and closed when it is dropped.
+    pub(super) const fn of_network(number: u64, orphans: Orphans) -> Self {
+        Self(Inner::Simulated(Simulated { number, orphans: Some(orphans) }))
+    }
+
+    /// Gives up the number, if it is of a simulated network.
+    pub(super) fn into_simulated(self) -> Option<u64> {
+        match self.0 {
+            Inner::Simulated(mut simulated) => {
+                simulated.orphans = None;
+                Some(simulated.number)
+            }
+            #[cfg(unix)]
+            Inner::Descriptor(_) => None,
+        }
+    }
 }
 
 macro_rules! handle {
@@ -27,14 +65,14 @@ macro_rules! handle {
             /// The socket with this number in a simulated network.
             #[must_use]
             pub const fn simulated(number: u64) -> Self {
-                Self(Inner::Simulated(number))
+                Self(Inner::Simulated(Simulated { number, orphans: None }))
             }
 
             /// The number in a simulated network, if it is of one.
             #[must_use]
             pub const fn as_simulated(&self) -> Option<u64> {
-                match self.0 {
-                    Inner::Simulated(number) => Some(number),
+                match &self.0 {
+                    Inner::Simulated(simulated) => Some(simulated.number),
                     #[cfg(unix)]
                     Inner::Descriptor(_) => None,
                 }

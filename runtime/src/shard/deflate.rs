@@ -97,6 +97,11 @@ pub(crate) struct StandingAlone {
 }
 
 impl Windows {
+    /// How many sessions have a place.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     /// A place for a session that agreed on compression.
     pub(crate) fn open(
         &mut self,

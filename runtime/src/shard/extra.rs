@@ -87,6 +87,10 @@ pub(crate) struct Extra {
 pub(crate) struct Extras(HashMap<u32, Box<Extra>>);
 
 impl Extras {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, entry: &Entry) -> Option<&Extra> {
         if entry.flags.extra() { self.0.get(&entry.key.index).map(|extra| &**extra) } else { None }
     }

@@ -34,6 +34,10 @@ impl Unfinished {
         self.keys.push_back(entry.key);
     }
 
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
     pub(crate) fn finished(&mut self, entry: &mut Entry) {
         if entry.flags.counted() {
             entry.flags.set_counted(false);

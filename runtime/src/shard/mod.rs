@@ -26,6 +26,7 @@ mod pause;
 mod queue;
 mod raw;
 mod request;
+mod residue;
 mod route;
 mod said;
 mod secrets;
@@ -75,6 +76,7 @@ pub(crate) use turn::{Parts, Turn};
 use crate::Time;
 use crate::config::Compression;
 use crate::place::ShardPlace;
+use crate::random::split_mix_64;
 use crate::reactor::ReactorStats;
 use crate::ws::ConnectError;
 use dial::Dials;
@@ -232,11 +234,7 @@ impl Shard {
 
     /// A random number: fast, seeded once per shard, not for secrets (SplitMix64).
     pub const fn random(&mut self) -> u64 {
-        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.rng;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        split_mix_64(&mut self.rng)
     }
 
     /// The memory of this shard, local to its NUMA node.

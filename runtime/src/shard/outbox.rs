@@ -324,6 +324,11 @@ impl Egress {
         self.settled = None;
     }
 
+    /// How many segments wait in all outboxes.
+    pub(super) fn segments(&self) -> usize {
+        self.nodes.iter().filter(|node| node.segment.is_some()).count()
+    }
+
     /// The next `len` bytes of the staging buffer.
     fn staging_piece(&mut self, len: usize) -> Result<Lease, Exhausted> {
         Ok(self.staging_of(len)?.split_to(len))

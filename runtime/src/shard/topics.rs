@@ -68,6 +68,11 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
+    /// How many have subscribers.
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
     pub(crate) fn new(topics_max: usize, subscriptions_max: usize) -> Self {
         Self {
             names: HashMap::new(),

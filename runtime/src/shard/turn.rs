@@ -222,7 +222,8 @@ impl<R: Reactor> Turn<R> {
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether it has drained.
+    pub(crate) fn is_over(&self) -> bool {
         let Some(until) = self.drain_until_ms else { return false };
         let all_gone = self.entries.is_empty() && self.listeners.are_closed();
         all_gone || self.driver.egress.now_ms > until + CLOSE_GRACE_MS

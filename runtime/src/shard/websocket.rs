@@ -306,6 +306,8 @@ fn answer_ping(cx: &mut Context<'_>, entry: &mut Entry, payload: Control) {
         return;
     }
     if entry.outbox.queued() <= cx.egress.settings.outbox_low_bytes {
+        // One that still waits is older: it is left unanswered, as this one is the newest.
+        cx.egress.late_pongs.remove(&entry.key.index);
         cx.link(entry).send_control(Opcode::Pong, &payload);
     } else {
         cx.egress.late_pongs.insert(entry.key.index, payload);

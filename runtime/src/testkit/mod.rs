@@ -1,6 +1,6 @@
 //! Tests without sockets: a bench for handlers, and a stand-in for each seam.
 //!
-//! [`Bench`] serves a [`Handler`](crate::Handler) with the loop of a real shard over a simulated
+//! [`sim`] runs whole servers with hostile networks out of one seed, and [`Bench`] serves a [`Handler`](crate::Handler) with the loop of a real shard over a simulated
 //! network and a clock that is turned by hand. Smaller things are tested against the stand-in of
 //! the seam that they use:
 //!
@@ -18,6 +18,7 @@ mod bench;
 mod client;
 mod fakes;
 mod handler;
+pub mod sim;
 mod treadmill;
 
 pub use hioload_pools::fake::{FailingPool, FakeObjectPool};

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use hioload::reactor::sim::Net;
+use hioload::reactor::sim::{Faults, Net, Rng};
 use hioload::reactor::{Listener, Reactor, Token};
 use hioload_pools::{Arena, ArenaConfig, BytePool, Lease, Shared};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -31,11 +31,15 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(rig: &'static str) -> Self {
-        Self { rig, net: Net::new(), arena: arena(), next_port: Cell::new(1) }
+        let net = match rig {
+            "sim_faulty" => Net::with_faults(Rng::new(1), Faults::benign()),
+            _ => Net::new(),
+        };
+        Self { rig, net, arena: arena(), next_port: Cell::new(1) }
     }
 
     pub(crate) fn is_simulated(&self) -> bool {
-        self.rig == "sim"
+        self.rig.starts_with("sim")
     }
 
     /// A reactor with a listener, [`LISTENER`].

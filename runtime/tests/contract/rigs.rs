@@ -14,8 +14,16 @@ use hioload::reactor::{
 };
 use hioload_pools::{Arena, Shared};
 
-pub(crate) const NAMES: [&str; 5] =
-    ["epoll", "uring_base", "uring_bundles", "uring_incremental", "sim"];
+pub(crate) const NAMES: [&str; 6] =
+    ["epoll", "uring_base", "uring_bundles", "uring_incremental", "sim", "sim_faulty"];
+
+/// Cases that say how bytes are cut, when something happens or what is counted: faults change
+/// that, and the contract allows it. Those of `sim_faulty` are all others.
+const EXACT: &[&str] = &[
+    "everything_returns_to_zero",
+    "neighbours_in_a_buffer_do_not_touch",
+    "one_segment_goes_to_many_sockets",
+];
 
 /// Makes a test of each case on each back end, and the list of them.
 macro_rules! contract {
@@ -30,14 +38,20 @@ macro_rules! contract {
                 #[case::uring_bundles("uring_bundles")]
                 #[case::uring_incremental("uring_incremental")]
                 #[case::sim("sim")]
+                #[case::sim_faulty("sim_faulty")]
                 fn $case(#[case] rig: &'static str) {
-                    if !crate::rigs::is_skipped(rig) {
+                    if !crate::rigs::is_skipped(rig) && crate::rigs::holds(rig, stringify!($case)) {
                         super::$case(&crate::bed::Bed::new(rig));
                     }
                 }
             )+
         }
     };
+}
+
+/// Whether a case is one for this rig.
+pub(crate) fn holds(rig: &str, case: &str) -> bool {
+    rig != "sim_faulty" || !EXACT.contains(&case)
 }
 
 /// Named in `HIOLOAD_SKIP_REACTORS`.
@@ -88,7 +102,7 @@ impl AnyReactor {
             "uring_base" => uring(Tier::Base),
             "uring_bundles" => uring(Tier::Bundles),
             "uring_incremental" => uring(Tier::Incremental),
-            "sim" => {
+            "sim" | "sim_faulty" => {
                 let config = SimConfig { buffers, buffer_bytes, sockets_max, pool };
                 Self::Sim(Box::new(SimReactor::new(net, config).expect("it needs nothing")))
             }

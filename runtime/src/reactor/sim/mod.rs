@@ -3,31 +3,47 @@
 //! Comes in: operations on simulated sockets. Goes out: completions, the same ones in the same
 //! order every time. A wait with nothing to do turns the clock to the next thing that is
 //! scheduled, or to its timeout, instead of sleeping. [`Net`] is the network, [`Peer`] the other
-//! side of a connection; it knows nothing of this machine.
+//! side of a connection; it knows nothing of this machine. A network with [`Faults`] does what a
+//! machine does seldom, as often as it is told to, and never what the contract forbids.
 
+mod faults;
 mod net;
 mod peer;
+mod rng;
 mod stream;
+pub(crate) mod trace;
+mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use hioload_pools::{Arena, Lease, Shared};
 
+use self::faults::CONNECT_ERRORS;
+pub use self::faults::{Faults, Knob, Turned};
 pub use self::net::Net;
-use self::net::{End, Owner};
+use self::net::Owner;
 pub use self::peer::Peer;
+pub use self::rng::Rng;
+use self::wire::End;
 use super::batch::Batch;
 use super::buffers::Buffers;
 use super::sockets::Sockets;
 use super::{
-    Completion, Connection, Event, Listener, Reactor, ReactorStats, Receive, Socket, Token, Waker,
+    BATCH_MAX, Completion, Connection, Event, Listener, Reactor, ReactorStats, Receive, Socket,
+    Token, Waker,
 };
 use crate::Time;
+
+/// The longest time for which the end of a socket is kept back.
+const CLOSE_DELAY_MAX: Duration = Duration::from_millis(5);
+/// Completions of a wait whose queue is short.
+const SHORT_MAX: usize = 4;
 
 /// What a [`SimReactor`] is made of.
 #[derive(Clone, Debug)]
@@ -46,8 +62,8 @@ pub struct SimConfig {
 ///
 /// Several may share one network, and its clock: whoever drives them from one thread gives them
 /// timeouts of zero and turns the clock with [`Net::advance`] when all are idle. A wait for ever
-/// with nothing scheduled really sleeps, until its [`Waker`] is used. Handles of simulated sockets
-/// that no reactor adopts are numbers, and stay open when they are dropped.
+/// with nothing scheduled really sleeps, until its [`Waker`] is used. Connections that were accepted
+/// and dropped are closed when somebody looks at the network next.
 pub struct SimReactor {
     net: Net,
     number: usize,
@@ -61,6 +77,8 @@ pub struct SimReactor {
     /// Sockets to look at in this wait, and those of them that are to be looked at in the next.
     ready: VecDeque<Socket>,
     again: Vec<Socket>,
+    /// Sockets whose subscription ended, to be made again.
+    unsubscribed: Vec<Socket>,
     stats: ReactorStats,
 }
 
@@ -75,6 +93,10 @@ struct Entry {
     has_ended: bool,
     is_finishing: bool,
     is_starved: bool,
+    /// Its subscription has ended: nothing is received until it is made again.
+    is_unsubscribed: bool,
+    /// Its end is still to be reported.
+    is_closing: bool,
 }
 
 /// Where in the network a socket is.
@@ -95,6 +117,8 @@ enum Phase {
 enum Due {
     Connected,
     Failed(io::Error),
+    /// It was in flight when the socket was closed.
+    InFlight(Event),
     Closed,
 }
 
@@ -141,6 +165,7 @@ impl SimReactor {
             starved: VecDeque::new(),
             ready: VecDeque::new(),
             again: Vec::new(),
+            unsubscribed: Vec::new(),
             stats: ReactorStats::default(),
         })
     }
@@ -155,8 +180,15 @@ impl SimReactor {
             has_ended: false,
             is_finishing: false,
             is_starved: false,
+            is_unsubscribed: false,
+            is_closing: false,
         };
         self.sockets.insert(entry)
+    }
+
+    /// How many completions it has delivered.
+    pub(crate) const fn completions(&self) -> u64 {
+        self.stats.completions
     }
 
     const fn owner(&self, socket: Socket) -> Owner {
@@ -184,6 +216,7 @@ impl SimReactor {
                     self.sockets.remove(socket);
                     batch.push(token, Event::Closed);
                 }
+                Due::InFlight(event) => batch.push(token, event),
                 _ if is_closed => {}
                 Due::Connected => batch.push(token, Event::Connected),
                 Due::Failed(error) => batch.push(token, Event::Failed(error)),
@@ -196,8 +229,12 @@ impl SimReactor {
         self.net.state().take_ready(self.number, &mut self.ready);
         while !batch.is_full() {
             let Some(socket) = self.ready.pop_front() else { break };
-            let place = self.sockets.get(socket).and_then(|entry| entry.place);
-            match place {
+            let Some(entry) = self.sockets.get_mut(socket) else { continue };
+            if mem::take(&mut entry.is_closing) {
+                self.due.push_back((socket, Due::Closed));
+                continue;
+            }
+            match entry.place {
                 Some(Place::Port(port)) => self.accept_some(socket, port, batch),
                 Some(Place::End(end)) => self.handle_stream(socket, end, batch),
                 None => {}
@@ -257,7 +294,7 @@ impl Reactor for SimReactor {
     }
 
     fn adopt(&mut self, connection: Connection, token: Token) -> io::Result<Socket> {
-        let number = connection.as_simulated().ok_or_else(not_simulated)?;
+        let number = connection.into_simulated().ok_or_else(not_simulated)?;
         let end = End::from_number(number);
         match self.take(token, Some(Place::End(end)), Receive::Paused) {
             Ok(socket) if self.net.state().own(end, self.owner(socket)) => Ok(socket),
@@ -276,6 +313,12 @@ impl Reactor for SimReactor {
         let socket = self.take(token, None, Receive::Paused)?;
         let connected = self.net.state().connect(address.port());
         match connected {
+            Ok(_) if self.net.strikes(Knob::ConnectError) => {
+                let end = connected.expect("this arm is for a success");
+                self.net.state().close(end);
+                let errno = self.net.state().pick(CONNECT_ERRORS);
+                self.fail(socket, io::Error::from_raw_os_error(errno));
+            }
             Ok(end) => {
                 let entry = self.sockets.get_mut(socket).expect("it was just stored");
                 entry.place = Some(Place::End(end));
@@ -318,29 +361,42 @@ impl Reactor for SimReactor {
 
     fn close(&mut self, socket: Socket) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
-        if entry.phase != Phase::Closed {
-            entry.phase = Phase::Closed;
-            self.release(socket);
+        if entry.phase == Phase::Closed {
+            return;
+        }
+        if self.net.strikes(Knob::LateCompletion) {
+            self.catch_in_flight(socket);
+        }
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        entry.phase = Phase::Closed;
+        if self.net.strikes(Knob::DelayedClose) {
+            entry.is_closing = true;
+            let owner = self.owner(socket);
+            self.net.state().notify_later(owner, CLOSE_DELAY_MAX);
+        } else {
             self.due.push_back((socket, Due::Closed));
         }
+        self.release(socket);
     }
 
-    /// An address of the documentation range: all simulated peers share it.
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
         let Some(Place::End(end)) = self.sockets.get(socket)?.place else { return None };
-        Some((Ipv4Addr::new(192, 0, 2, 1), (end.to_number() % 65_535) as u16 + 1).into())
+        self.net.state().address_of(end)
     }
 
-    /// Another one of that range, with the same port.
+    /// That of the peer with another host.
     fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
         let peer = self.peer_address(socket)?;
         Some((Ipv4Addr::new(192, 0, 2, 2), peer.port()).into())
     }
 
     fn wait(&mut self, timeout: Option<Duration>, batch: &mut Vec<Completion>) -> io::Result<()> {
-        let mut batch = Batch::new(batch);
+        let short = self.net.strikes(Knob::ShortQueue);
+        let most = if short { self.net.state().rng.between(1, SHORT_MAX) } else { BATCH_MAX };
+        let mut batch = Batch::at_most(batch, most);
         self.stats.waits += 1;
         self.buffers.reclaim();
+        self.subscribe_again();
         self.ready.extend(self.again.drain(..));
         self.report_blocked(&mut batch);
         self.report_due(&mut batch);
@@ -394,7 +450,7 @@ fn not_simulated() -> io::Error {
 }
 
 fn take_lease(mode: &mut Receive) -> Option<Lease> {
-    match std::mem::replace(mode, Receive::Paused) {
+    match mem::replace(mode, Receive::Paused) {
         Receive::Into(lease) => Some(lease),
         Receive::Pool | Receive::Paused => None,
     }

@@ -9,23 +9,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hioload_pools::{Key, ObjectPool, Slab};
+use hioload_pools::{ObjectPool, Slab};
 
-use super::Peer;
+use super::faults::{ACCEPT_ERRORS, Faults, Knob, Turned};
+use super::trace::{self, Trace};
+use super::wire::{End, Wire};
+use super::{Peer, Rng};
 use crate::Time;
-use crate::reactor::{Listener, Socket};
+use crate::reactor::handles::Orphans;
+use crate::reactor::{Connection, Listener, Socket};
 
 /// Connections at a time in one network.
 const WIRES_MAX: usize = 1 << 20;
 /// Bytes that one direction holds unless told otherwise.
 const WINDOW_BYTES: usize = 64 << 10;
 
+/// A window of the fault [`Knob::NarrowWindow`] has at most this many bytes.
+const NARROW_BYTES_MAX: usize = 2048;
+
 /// Errors as Linux numbers them, so that a simulation says what a machine would.
-pub(super) const EPIPE: i32 = 32;
-pub(super) const ECONNRESET: i32 = 104;
-pub(super) const ECONNREFUSED: i32 = 111;
+const ECONNREFUSED: i32 = 111;
 const EADDRINUSE: i32 = 98;
 
 /// A simulated network, and its clock. A clone is another handle of the same one.
@@ -58,48 +64,37 @@ pub struct Net {
 
 /// Everything in the network.
 pub(super) struct State {
-    now: Time,
+    pub(super) now: Time,
     window_bytes: usize,
     listeners: BTreeMap<u16, Backlog>,
-    wires: Slab<Wire>,
+    pub(super) wires: Slab<Wire>,
+    /// Connections made so far.
+    connected: u64,
+    /// Those that were accepted, and dropped before a reactor adopted them.
+    orphans: Orphans,
     /// For each reactor, its sockets that something happened to.
     ready: Vec<VecDeque<Socket>>,
-    schedule: BTreeMap<(Time, u64), Action>,
+    schedule: BTreeMap<(Time, u64), Scheduled>,
     scheduled: u64,
     accept_errors: VecDeque<i32>,
+    faults: Faults,
+    turned: Turned,
+    pub(super) rng: Rng,
+    trace: Trace,
 }
 
-type Action = Box<dyn FnOnce(&Net)>;
+/// Something that waits for its time.
+enum Scheduled {
+    Action(Box<dyn FnOnce(&Net)>),
+    /// Bytes or a FIN arrive at an end.
+    Arrival(End),
+    /// A reactor looks at a socket again.
+    Ready(Owner),
+}
 
 struct Backlog {
     ends: VecDeque<End>,
     owner: Option<Owner>,
-}
-
-/// One end of a wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    wire: Key,
-    side: usize,
-}
-
-struct Wire {
-    /// By the side that writes into it.
-    pipes: [Pipe; 2],
-    sides: [Side; 2],
-}
-
-struct Pipe {
-    bytes: VecDeque<u8>,
-    window_bytes: usize,
-    has_fin: bool,
-}
-
-struct Side {
-    owner: Option<Owner>,
-    is_open: bool,
-    /// What broke it, until somebody was told.
-    error: Option<i32>,
 }
 
 /// The reactor of an end or a listener, and its name for it.
@@ -109,35 +104,59 @@ pub(super) struct Owner {
     pub(super) socket: Socket,
 }
 
-impl End {
-    pub(super) const fn to_number(self) -> u64 {
-        self.wire.to_u64() << 1 | self.side as u64
-    }
-
-    pub(super) const fn from_number(number: u64) -> Self {
-        Self { wire: Key::from_u64(number >> 1), side: (number & 1) as usize }
-    }
-
-    const fn other(self) -> usize {
-        1 - self.side
-    }
-}
-
 impl Net {
     /// A network with nobody in it, at time zero.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_faults(Rng::new(0), Faults::none())
+    }
+
+    /// A network in which things go wrong, the same ones each time for the same numbers.
+    #[must_use]
+    pub fn with_faults(rng: Rng, faults: Faults) -> Self {
         let state = State {
             now: Time::ZERO,
             window_bytes: WINDOW_BYTES,
             listeners: BTreeMap::new(),
             wires: Slab::new(WIRES_MAX),
+            connected: 0,
+            orphans: Orphans::default(),
             ready: Vec::new(),
             schedule: BTreeMap::new(),
             scheduled: 0,
             accept_errors: VecDeque::new(),
+            faults,
+            turned: Turned::default(),
+            rng,
+            trace: Trace::default(),
         };
         Self { state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// From now on these things go wrong.
+    pub fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    /// What has gone wrong so far.
+    #[must_use]
+    pub fn turned(&self) -> Turned {
+        self.state.borrow().turned.clone()
+    }
+
+    /// Whether a knob is turned this time.
+    pub(crate) fn strikes(&self, knob: Knob) -> bool {
+        self.state().strikes(knob)
+    }
+
+    /// Notes something in the trace.
+    pub(crate) fn note(&self, who: u64, what: &'static str, number: u64) {
+        self.state().note(who, what, number);
+    }
+
+    /// What was noted.
+    pub(crate) fn trace(&self) -> RefMut<'_, Trace> {
+        RefMut::map(self.state(), |state| &mut state.trace)
     }
 
     /// Its clock.
@@ -153,10 +172,9 @@ impl Net {
 
     /// Does something `delay` from now.
     pub fn schedule(&self, delay: Duration, action: impl FnOnce(&Self) + 'static) {
-        let mut state = self.state.borrow_mut();
-        let at = (state.now.after(delay), state.scheduled);
-        state.scheduled += 1;
-        state.schedule.insert(at, Box::new(action));
+        let mut state = self.state();
+        let at = state.now.after(delay);
+        state.schedule(at, Scheduled::Action(Box::new(action)));
     }
 
     /// Opens a port for a [`Reactor::listen`](crate::reactor::Reactor::listen).
@@ -194,7 +212,9 @@ impl Net {
     /// Connections of which at least one end is open.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.state.borrow().wires.len()
+        let mut state = self.state();
+        state.close_orphans();
+        state.wires.len()
     }
 
     /// When the next scheduled thing happens.
@@ -203,8 +223,13 @@ impl Net {
     }
 
     pub(super) fn advance_to(&self, time: Time) {
-        while let Some(action) = self.take_scheduled(time) {
-            action(self);
+        self.state().close_orphans();
+        while let Some(scheduled) = self.take_scheduled(time) {
+            match scheduled {
+                Scheduled::Action(action) => action(self),
+                Scheduled::Arrival(end) => self.state().arrive(end),
+                Scheduled::Ready(owner) => self.state().notify(Some(owner)),
+            }
         }
         let mut state = self.state.borrow_mut();
         state.now = state.now.max(time);
@@ -215,7 +240,7 @@ impl Net {
     }
 
     /// The first thing scheduled until `time`; the clock then shows its time.
-    fn take_scheduled(&self, time: Time) -> Option<Action> {
+    fn take_scheduled(&self, time: Time) -> Option<Scheduled> {
         let mut state = self.state.borrow_mut();
         let (at, _) = *state.schedule.keys().next().filter(|(at, _)| *at <= time)?;
         state.now = state.now.max(at);
@@ -248,17 +273,69 @@ impl State {
 
     /// Takes what happened to the sockets of a reactor.
     pub(super) fn take_ready(&mut self, reactor: usize, into: &mut VecDeque<Socket>) {
+        self.close_orphans();
         into.append(&mut self.ready[reactor]);
+        if self.faults.chance(Knob::Reorder) > 0 && into.len() > 1 && self.strikes(Knob::Reorder) {
+            self.rng.shuffle(into.make_contiguous());
+        }
+    }
+
+    /// Whether a knob is turned this time.
+    pub(super) fn strikes(&mut self, knob: Knob) -> bool {
+        let chance = self.faults.chance(knob);
+        let strikes = chance > 0 && self.rng.strikes(chance);
+        if strikes {
+            self.turned.count(knob);
+            self.note(trace::NET, knob.name(), 0);
+        }
+        strikes
+    }
+
+    /// One of these numbers of errors.
+    pub(super) fn pick(&mut self, errors: &[i32]) -> i32 {
+        *self.rng.pick(errors)
+    }
+
+    pub(super) fn note(&mut self, who: u64, what: &'static str, number: u64) {
+        self.trace.note(self.now, who, what, number);
+    }
+
+    fn schedule(&mut self, at: Time, what: Scheduled) {
+        let key = (at, self.scheduled);
+        self.scheduled += 1;
+        self.schedule.insert(key, what);
+    }
+
+    pub(super) fn schedule_arrival(&mut self, at: Time, end: End) {
+        self.schedule(at, Scheduled::Arrival(end));
+    }
+
+    /// Lets a reactor look at a socket again after a while.
+    pub(super) fn notify_later(&mut self, owner: Owner, most: Duration) {
+        let at = self.now.after(self.rng.duration(most));
+        self.schedule(at, Scheduled::Ready(owner));
+    }
+
+    fn close_orphans(&mut self) {
+        let orphans = Arc::clone(&self.orphans);
+        let mut orphans = orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in orphans.drain(..) {
+            self.close(End::from_number(number));
+        }
     }
 
     pub(super) fn connect(&mut self, port: u16) -> io::Result<End> {
         let refused = || io::Error::from_raw_os_error(ECONNREFUSED);
-        let window_bytes = self.window_bytes;
-        let backlog = self.listeners.get_mut(&port).ok_or_else(refused)?;
-        let pipe = || Pipe { bytes: VecDeque::new(), window_bytes, has_fin: false };
-        let side = || Side { owner: None, is_open: true, error: None };
-        let wire = Wire { pipes: [pipe(), pipe()], sides: [side(), side()] };
+        if !self.listeners.contains_key(&port) {
+            return Err(refused());
+        }
+        let narrow = self.strikes(Knob::NarrowWindow);
+        let window = if narrow { self.rng.between(1, NARROW_BYTES_MAX) } else { self.window_bytes };
+        let wire = Wire::new(self.connected, window);
         let wire = self.wires.insert(wire).map_err(|_| refused())?;
+        self.note(trace::connection(self.connected, 0), "connects to port", u64::from(port));
+        self.connected += 1;
+        let backlog = self.listeners.get_mut(&port).ok_or_else(refused)?;
         backlog.ends.push_back(End { wire, side: 1 });
         let owner = backlog.owner;
         self.notify(owner);
@@ -274,7 +351,7 @@ impl State {
     }
 
     /// The next connection, if one waits; those that were reset meanwhile are passed over.
-    pub(super) fn accept(&mut self, port: u16) -> io::Result<Option<End>> {
+    pub(super) fn accept(&mut self, port: u16) -> io::Result<Option<Connection>> {
         let Some(backlog) = self.listeners.get_mut(&port) else { return Ok(None) };
         if backlog.ends.is_empty() {
             return Ok(None);
@@ -282,11 +359,14 @@ impl State {
         if let Some(errno) = self.accept_errors.pop_front() {
             return Err(io::Error::from_raw_os_error(errno));
         }
+        if self.strikes(Knob::AcceptError) {
+            return Err(io::Error::from_raw_os_error(self.pick(ACCEPT_ERRORS)));
+        }
         while let Some(end) = self.listeners.get_mut(&port).and_then(|b| b.ends.pop_front()) {
-            let was_reset =
-                self.wires.get(end.wire).is_none_or(|wire| wire.sides[end.side].error.is_some());
+            let was_reset = self.wires.get(end.wire).is_none_or(|wire| wire.was_reset(end));
             if !was_reset {
-                return Ok(Some(end));
+                let orphans = Arc::clone(&self.orphans);
+                return Ok(Some(Connection::of_network(end.to_number(), orphans)));
             }
             self.close(end);
         }
@@ -301,127 +381,11 @@ impl State {
         }
     }
 
-    /// Who is told of an end; tells at once, as something may have happened already.
-    pub(super) fn own(&mut self, end: End, owner: Owner) -> bool {
-        let Some(wire) = self.wires.get_mut(end.wire) else { return false };
-        wire.sides[end.side].owner = Some(owner);
-        self.notify(Some(owner));
-        true
-    }
-
-    /// Writes what the window takes.
-    pub(super) fn write(&mut self, end: End, bytes: &[u8]) -> io::Result<usize> {
-        let wire = self.wires.get_mut(end.wire).ok_or_else(broken_pipe)?;
-        if let Some(errno) = wire.sides[end.side].error.take() {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
-        let is_read = wire.sides[end.other()].is_open;
-        let pipe = &mut wire.pipes[end.side];
-        if pipe.has_fin {
-            return Err(broken_pipe());
-        }
-        if !is_read {
-            // Nobody is there: it leaves, and a reset comes back.
-            wire.sides[end.side].error = Some(ECONNRESET);
-            let owner = wire.sides[end.side].owner;
-            self.notify(owner);
-            return Ok(bytes.len());
-        }
-        let count = bytes.len().min(pipe.window_bytes.saturating_sub(pipe.bytes.len()));
-        if count == 0 && !bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        pipe.bytes.extend(&bytes[..count]);
-        let owner = wire.sides[end.other()].owner;
-        self.notify(owner);
-        Ok(count)
-    }
-
-    /// Reads what is there: 0 is the end.
-    pub(super) fn read(&mut self, end: End, into: &mut [u8]) -> io::Result<usize> {
-        let wire = self.wires.get_mut(end.wire).ok_or_else(broken_pipe)?;
-        let pipe = &mut wire.pipes[end.other()];
-        if pipe.bytes.is_empty() {
-            if let Some(errno) = wire.sides[end.side].error.take() {
-                return Err(io::Error::from_raw_os_error(errno));
-            }
-            return if pipe.has_fin { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
-        let count = io::Read::read(&mut pipe.bytes, into)?;
-        let mut rest = &mut into[count..];
-        let mut count = count;
-        while !rest.is_empty() && !pipe.bytes.is_empty() {
-            let more = io::Read::read(&mut pipe.bytes, rest)?;
-            count += more;
-            rest = &mut rest[more..];
-        }
-        let owner = wire.sides[end.other()].owner;
-        self.notify(owner);
-        Ok(count)
-    }
-
-    /// What broke an end, if nobody was told yet.
-    pub(super) fn take_error(&mut self, end: End) -> Option<io::Error> {
-        let wire = self.wires.get_mut(end.wire)?;
-        wire.sides[end.side].error.take().map(io::Error::from_raw_os_error)
-    }
-
-    /// How many bytes an end accepts before it reads.
-    pub(super) fn set_window(&mut self, end: End, bytes: usize) {
-        let Some(wire) = self.wires.get_mut(end.wire) else { return };
-        wire.pipes[end.other()].window_bytes = bytes;
-        let owner = wire.sides[end.other()].owner;
-        self.notify(owner);
-    }
-
-    /// FIN.
-    pub(super) fn shut_down(&mut self, end: End) {
-        let Some(wire) = self.wires.get_mut(end.wire) else { return };
-        wire.pipes[end.side].has_fin = true;
-        let owner = wire.sides[end.other()].owner;
-        self.notify(owner);
-    }
-
-    /// Ends it as close(2) does: with a FIN, or a reset if something was not read.
-    pub(super) fn close(&mut self, end: End) {
-        let Some(wire) = self.wires.get_mut(end.wire) else { return };
-        if !wire.pipes[end.other()].bytes.is_empty() {
-            return self.reset(end);
-        }
-        self.shut_down(end);
-        self.forget(end);
-    }
-
-    /// RST: the other end reads what it has, then fails.
-    pub(super) fn reset(&mut self, end: End) {
-        let Some(wire) = self.wires.get_mut(end.wire) else { return };
-        let other = &mut wire.sides[end.other()];
-        other.error = Some(ECONNRESET);
-        let owner = other.owner;
-        self.notify(owner);
-        self.forget(end);
-    }
-
-    /// The end has no owner any more; a wire without ends is gone.
-    fn forget(&mut self, end: End) {
-        let Some(wire) = self.wires.get_mut(end.wire) else { return };
-        let side = &mut wire.sides[end.side];
-        (side.is_open, side.owner) = (false, None);
-        wire.pipes[end.other()].bytes.clear();
-        if !wire.sides[end.other()].is_open {
-            self.wires.remove(end.wire);
-        }
-    }
-
-    fn notify(&mut self, owner: Option<Owner>) {
+    pub(super) fn notify(&mut self, owner: Option<Owner>) {
         let Some(Owner { reactor, socket }) = owner else { return };
         let ready = &mut self.ready[reactor];
         if ready.back() != Some(&socket) {
             ready.push_back(socket);
         }
     }
-}
-
-fn broken_pipe() -> io::Error {
-    io::Error::from_raw_os_error(EPIPE)
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 
-use super::net::{End, Net};
+use super::net::Net;
+use super::wire::End;
 
 /// A connection of nobody's reactor. Reads and writes answer `WouldBlock` instead of waiting;
 /// dropping it closes it.
@@ -15,6 +17,12 @@ pub struct Peer {
 impl Peer {
     pub(super) const fn new(net: Net, end: End) -> Self {
         Self { net, end }
+    }
+
+    /// The address under which the other side knows it.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.net.state().address_of(self.end)
     }
 
     /// Sends FIN; reading goes on.

@@ -2,16 +2,20 @@
 
 use std::io;
 use std::mem;
+use std::time::Duration;
 
 use hioload_pools::Shared;
 
-use super::net::End;
-use super::{Due, Phase, Place, SimReactor, take_lease};
+use super::faults::{Knob, RECEIVE_ERRORS, SEND_ERRORS};
+use super::wire::End;
+use super::{Due, Net, Phase, Place, SimReactor, take_lease};
 use crate::reactor::batch::Batch;
-use crate::reactor::{Connection, Event, Receive, Socket};
+use crate::reactor::{Event, Receive, Socket};
 
 /// Connections that one listener accepts in one wait.
 const ACCEPTS_MAX: usize = 64;
+/// The longest time for which a socket is left alone although something could be done.
+const PAUSE_MAX: Duration = Duration::from_millis(5);
 
 impl SimReactor {
     pub(super) fn accept_some(&mut self, listener: Socket, port: u16, batch: &mut Batch<'_>) {
@@ -25,10 +29,7 @@ impl SimReactor {
             }
             self.stats.calls += 1;
             match self.net.state().accept(port) {
-                Ok(Some(end)) => {
-                    let connection = Connection::simulated(end.to_number());
-                    batch.push(entry.token, Event::Accepted(connection));
-                }
+                Ok(Some(connection)) => batch.push(entry.token, Event::Accepted(connection)),
                 Ok(None) => return,
                 Err(error) => {
                     entry.mode = Receive::Paused;
@@ -50,7 +51,7 @@ impl SimReactor {
         } else if entry.wants_bytes() {
             self.receive_some(socket, end, batch);
         } else {
-            let error = self.net.state().take_error(end);
+            let error = self.net.state().error_of(end);
             if let Some(error) = error {
                 self.fail(socket, error);
             }
@@ -59,6 +60,16 @@ impl SimReactor {
 
     /// One receive: more comes with the next wait, after everybody else had a turn.
     fn receive_some(&mut self, socket: Socket, end: End, batch: &mut Batch<'_>) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let into = matches!(entry.mode, Receive::Into(_));
+        if !into && self.net.strikes(Knob::Starvation) {
+            self.stats.starved += 1;
+            return self.look_later(socket);
+        }
+        if self.net.strikes(Knob::ReceiveError) {
+            let errno = self.net.state().pick(RECEIVE_ERRORS);
+            return self.fail(socket, io::Error::from_raw_os_error(errno));
+        }
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let room = match &mut entry.mode {
             Receive::Into(lease) => Some(lease),
@@ -71,6 +82,7 @@ impl SimReactor {
             return;
         };
         self.stats.calls += 1;
+        let room = cut(&self.net, end, room);
         let answer = self.net.state().read(end, room);
         match answer {
             Ok(0) => {
@@ -88,11 +100,62 @@ impl SimReactor {
                     Event::ReceivedInto { lease, filled }
                 };
                 batch.push(entry.token, event);
-                self.again.push(socket);
+                let more = !self.net.strikes(Knob::SubscriptionEnds);
+                self.received(socket, more);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.fail(socket, error),
         }
+    }
+
+    /// After a receive: `more` says whether the subscription goes on by itself.
+    fn received(&mut self, socket: Socket, more: bool) {
+        if more {
+            return self.again.push(socket);
+        }
+        if let Some(entry) = self.sockets.get_mut(socket) {
+            entry.is_unsubscribed = true;
+            self.unsubscribed.push(socket);
+        }
+    }
+
+    /// Makes subscriptions again that have ended.
+    pub(super) fn subscribe_again(&mut self) {
+        for socket in self.unsubscribed.drain(..) {
+            if let Some(entry) = self.sockets.get_mut(socket) {
+                entry.is_unsubscribed = false;
+                self.again.push(socket);
+            }
+        }
+    }
+
+    /// Looks at a socket again after a while, without anything having happened.
+    fn look_later(&mut self, socket: Socket) {
+        let owner = self.owner(socket);
+        self.net.state().notify_later(owner, PAUSE_MAX);
+    }
+
+    /// What is in flight while a socket is closed is reported before its end.
+    pub(super) fn catch_in_flight(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let event = match entry.place {
+            Some(Place::Port(port)) => match self.net.state().accept(port) {
+                Ok(Some(connection)) => Event::Accepted(connection),
+                Ok(None) | Err(_) => return,
+            },
+            Some(Place::End(end)) => {
+                let is_due = self.net.state().readable(end) > 0 && entry.wants_bytes();
+                if !is_due || !matches!(entry.mode, Receive::Pool) {
+                    return;
+                }
+                let Some(room) = self.buffers.tail() else { return };
+                let Ok(filled) = self.net.state().read(end, room) else { return };
+                self.stats.received_bytes += filled as u64;
+                Event::Received(self.buffers.lend(filled))
+            }
+            None => return,
+        };
+        self.due.push_back((socket, Due::InFlight(event)));
     }
 
     /// Receives for those that found no buffer, in their order, while there are buffers now.
@@ -115,6 +178,10 @@ impl SimReactor {
         }
         assert!(entry.blocked.is_empty(), "nothing is sent while a send is blocked");
         entry.blocked.extend(segments.filter(|segment| !segment.is_empty()));
+        if self.net.strikes(Knob::SendError) {
+            let errno = self.net.state().pick(SEND_ERRORS);
+            return self.fail(socket, io::Error::from_raw_os_error(errno));
+        }
         match self.flush(socket, end) {
             Ok(_) => {
                 let Some(entry) = self.sockets.get(socket) else { return };
@@ -154,9 +221,19 @@ impl SimReactor {
     fn flush(&mut self, socket: Socket, end: End) -> io::Result<usize> {
         let entry = self.sockets.get_mut(socket).expect("it has something to send");
         let mut taken = 0;
+        let mut most = usize::MAX;
+        if self.net.strikes(Knob::PartialSend) {
+            let waiting = entry.blocked.iter().map(|segment| segment.len()).sum::<usize>();
+            most = self.net.state().rng.magnitude(waiting);
+        }
         while let Some(segment) = entry.blocked.front_mut() {
+            let allowed = segment.len().min(most - taken);
+            if allowed == 0 {
+                self.look_later(socket);
+                break;
+            }
             self.stats.calls += 1;
-            match self.net.state().write(end, segment) {
+            match self.net.state().write(end, &segment[..allowed]) {
                 Ok(count) => {
                     taken += count;
                     segment.advance(count);
@@ -189,6 +266,7 @@ impl SimReactor {
             self.starved.retain(|starved| *starved != socket);
         }
         let place = entry.place.take();
+        entry.is_unsubscribed = false;
         self.stats.calls += 1;
         match place {
             Some(Place::Port(port)) => self.net.state().unlisten(port),
@@ -198,8 +276,21 @@ impl SimReactor {
     }
 }
 
+/// The part of the room that a receive is given.
+fn cut<'a>(net: &Net, end: End, room: &'a mut [u8]) -> &'a mut [u8] {
+    let there = net.state().readable(end).min(room.len());
+    if there > 1 && net.strikes(Knob::PartialReceive) {
+        let part = net.state().rng.magnitude(there - 1).max(1);
+        return &mut room[..part];
+    }
+    room
+}
+
 impl super::Entry {
     const fn wants_bytes(&self) -> bool {
-        !matches!(self.mode, Receive::Paused) && !self.has_ended && !self.is_starved
+        !matches!(self.mode, Receive::Paused)
+            && !self.has_ended
+            && !self.is_starved
+            && !self.is_unsubscribed
     }
 }

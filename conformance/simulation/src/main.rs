@@ -1,0 +1,212 @@
+//! Runs simulated servers, seed by seed, and repeats one that failed.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use hioload::testkit::sim::{Failure, Knob};
+use hioload_simulation::explore::{self, Outcome, Plan};
+use hioload_simulation::scenarios::Scenario;
+use serde_json::json;
+
+/// Simulates whole servers in a network where everything goes wrong that may.
+///
+/// Each seed is one run: its shards, its peers, what goes wrong and when. A seed that fails is
+/// printed with the command that repeats it.
+#[derive(Parser)]
+#[command(name = "simulate", version)]
+struct Flags {
+    /// How many seeds
+    #[arg(long, default_value_t = 1000, conflicts_with = "seed")]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0, conflicts_with = "seed")]
+    first: u64,
+    /// Seeds that nobody has run yet: begins at a number made of the time
+    #[arg(long, conflicts_with_all = ["first", "seed"])]
+    fresh: bool,
+    /// This seed alone
+    #[arg(long)]
+    seed: Option<u64>,
+    /// One scenario for all seeds, instead of one after the other
+    #[arg(long, value_parser = scenario)]
+    scenario: Option<Scenario>,
+    /// Threads [default: one for each CPU]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Names each seed before it is run, on standard error
+    #[arg(long)]
+    verbose: bool,
+    /// Prints what happened in the seed
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Prints the scenarios
+    #[arg(long)]
+    list: bool,
+    /// Prints the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name).collect();
+    Scenario::named(name)
+        .ok_or_else(|| format!("there is no such scenario: take one of {}", names.join(", ")))
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    if flags.list {
+        for scenario in Scenario::ALL {
+            println!("{:<12} {}", scenario.name, scenario.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    match flags.seed {
+        Some(seed) => one(&flags, seed),
+        None => many(&flags),
+    }
+}
+
+/// Runs one seed, twice: it must do the same both times.
+fn one(flags: &Flags, seed: u64) -> ExitCode {
+    let scenario = flags.scenario.unwrap_or_else(|| Scenario::of_seed(seed));
+    let first = explore::run_seed(scenario, seed, true);
+    let second = explore::run_seed(scenario, seed, false);
+    match (first, second) {
+        (Ok(report), Ok(again)) if report == again => {
+            println!(
+                "seed {seed} of {}: passed, {} completions, {} messages, {:.3} s of virtual time, \
+                 fingerprint {:016x}",
+                scenario.name,
+                report.completions,
+                report.messages,
+                report.virtual_time.as_secs_f64(),
+                report.fingerprint
+            );
+            ExitCode::SUCCESS
+        }
+        (Err(failure), Err(_)) => {
+            let lines = if flags.trace { failure.trace.len() } else { 40 };
+            print_failure(scenario, &failure, lines);
+            ExitCode::FAILURE
+        }
+        (first, second) => {
+            eprintln!("error: seed {seed} is not the same twice: {first:?} and {second:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(flags: &Flags) -> ExitCode {
+    // What panics is run again, with the message.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let plan = Plan {
+        first: if flags.fresh { fresh() } else { flags.first },
+        seeds: flags.seeds,
+        scenario: flags.scenario,
+        names_seeds: flags.verbose,
+        jobs: flags.jobs.unwrap_or(cpus).max(1),
+    };
+    let began = Instant::now();
+    let is_terminal = std::io::stderr().is_terminal();
+    let outcome = explore::run(&plan, |done| {
+        if is_terminal {
+            let rate = done as f64 / began.elapsed().as_secs_f64();
+            eprint!("\r{done} of {} seeds, {rate:.0} a second ", plan.seeds);
+            let _ = std::io::stderr().flush();
+        }
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    if is_terminal {
+        eprintln!();
+    }
+    if flags.json {
+        println!("{}", as_json(&plan, &outcome, seconds));
+    } else {
+        print_outcome(&plan, &outcome, seconds);
+    }
+    std::panic::set_hook(usual);
+    match &outcome.failure {
+        Some((scenario, failure)) => {
+            let again = explore::run_seed(*scenario, failure.seed, true).err();
+            print_failure(*scenario, again.as_ref().unwrap_or(failure), 40);
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// A number that no run had before.
+fn fresh() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as u64 & 0xffff_ffff_0000
+}
+
+fn print_failure(scenario: Scenario, failure: &Failure, lines: usize) {
+    let from = failure.trace.len().saturating_sub(lines);
+    for line in &failure.trace[from..] {
+        eprintln!("{line}");
+    }
+    let Failure { seed, problem, .. } = failure;
+    eprintln!("error: seed {seed} of {}: {problem}", scenario.name);
+    eprintln!(
+        "repeat it: cargo run --release -p hioload-simulation -- --seed {seed} --scenario {} --trace",
+        scenario.name
+    );
+}
+
+fn print_outcome(plan: &Plan, outcome: &Outcome, seconds: f64) {
+    let totals = &outcome.totals;
+    println!(
+        "{} seeds from {} on {} threads in {seconds:.1} s: {:.0} a second and thread",
+        totals.seeds,
+        plan.first,
+        plan.jobs,
+        rate(plan, outcome, seconds)
+    );
+    println!(
+        "{} completions (median of a seed {}), {} messages, {:.0} s of virtual time: {:.0} times real time",
+        totals.completions,
+        outcome.median_completions(),
+        totals.messages,
+        totals.virtual_time.as_secs_f64(),
+        totals.virtual_time.as_secs_f64() / seconds / plan.jobs as f64,
+    );
+    println!("turned in so many of a hundred seeds:");
+    for (knob, count) in Knob::ALL.iter().zip(&totals.turned_in) {
+        println!("  {:<18} {:5.1}", knob.name(), *count as f64 * 100.0 / totals.seeds as f64);
+    }
+}
+
+fn rate(plan: &Plan, outcome: &Outcome, seconds: f64) -> f64 {
+    outcome.totals.seeds as f64 / seconds / plan.jobs as f64
+}
+
+fn as_json(plan: &Plan, outcome: &Outcome, seconds: f64) -> serde_json::Value {
+    let totals = &outcome.totals;
+    let turned: serde_json::Map<_, _> = Knob::ALL
+        .iter()
+        .zip(&totals.turned_in)
+        .map(|(knob, count)| (knob.name().to_owned(), json!(count)))
+        .collect();
+    let failure = outcome.failure.as_ref().map(|(scenario, failure)| {
+        json!({ "seed": failure.seed, "scenario": scenario.name, "problem": failure.problem })
+    });
+    json!({
+        "first": plan.first,
+        "seeds": totals.seeds,
+        "threads": plan.jobs,
+        "seconds": seconds,
+        "seeds_per_second_and_thread": rate(plan, outcome, seconds),
+        "completions": totals.completions,
+        "completions_median": outcome.median_completions(),
+        "messages": totals.messages,
+        "virtual_seconds": totals.virtual_time.as_secs_f64(),
+        "seeds_in_which_turned": turned,
+        "failure": failure,
+    })
+}

@@ -1,0 +1,233 @@
+//! What simulations have found, each as the shortest test that shows it, and what the kit promises.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hioload::config::Config;
+use hioload::testkit::sim::{Act, Client, Faults, Knob, Sim, WebSocketWire, explore};
+use hioload::testkit::{Bench, Peer, Received};
+use hioload::{CloseCode, Handler, Message, Request, Session, Shard, Upgrade};
+use rstest::rstest;
+
+struct Echo;
+
+impl Handler for Echo {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
+    }
+}
+
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// A connection that sends bytes as they are, and has done its handshake.
+fn open(bench: &Bench) -> Peer {
+    let mut peer = bench.net().connect(80).unwrap();
+    peer.write_all(REQUEST).unwrap();
+    bench.advance(Duration::ZERO);
+    assert!(read(&mut peer).starts_with(b"HTTP/1.1 101"));
+    peer
+}
+
+fn read(peer: &mut Peer) -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 16];
+    let count = peer.read(&mut bytes).unwrap_or(0);
+    bytes.truncate(count);
+    bytes
+}
+
+/// A frame that is masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let len = payload.len();
+    let mut bytes = vec![first];
+    if len < 126 {
+        bytes.push(0x80 | len as u8);
+    } else {
+        bytes.push(0x80 | 126);
+        bytes.extend((len as u16).to_be_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// Found by the scenario `echo`: two pongs changed places (RFC 6455 section 5.5.3).
+#[test]
+fn a_late_pong_follows_no_newer_one() {
+    let mut config = Config::default();
+    config.memory.buffer_bytes = 4096;
+    config.websocket.outbox_low_bytes = 16;
+    let bench = Bench::with_config(&config, |_shard| Echo).route("/");
+    let mut peer = open(&bench);
+    // The first buffer ends behind the first ping, which comes while an echo is queued; the second
+    // one comes with the next turn, when that echo has left.
+    let mut bytes = frame(0x82, &[0; 4096 - 8 - 7]);
+    bytes.extend(frame(0x89, b"1"));
+    assert_eq!(bytes.len(), 4096);
+    bytes.extend(frame(0x89, b"2"));
+    peer.write_all(&bytes).unwrap();
+    bench.advance(Duration::ZERO);
+    let echo = 4096 - 7 - 4;
+    assert_eq!(read(&mut peer)[echo..], *b"\x8a\x012");
+}
+
+/// Says so many things, each after so long, and leaves when it has heard all of them.
+struct Talker {
+    left: u32,
+    heard: u32,
+    pause: Duration,
+}
+
+impl Client for Talker {
+    fn act(&mut self, wire: &mut WebSocketWire<'_>) -> Act {
+        if self.left == 0 {
+            return if self.heard == 0 { Act::Close } else { Act::Wait };
+        }
+        self.left -= 1;
+        self.heard += 1;
+        wire.send_text("hello");
+        Act::Again(self.pause)
+    }
+
+    fn received(&mut self, _: &mut WebSocketWire<'_>, received: Received) {
+        if matches!(received, Received::Text(_)) {
+            self.heard -= 1;
+        }
+    }
+}
+
+fn talking(sim: Sim, clients: usize, left: u32, pause: Duration) -> Sim {
+    sim.clients("/", clients, move |_number| Talker { left, heard: 0, pause })
+}
+
+#[test]
+fn an_idle_hour_takes_a_thousandth_of_an_hour() {
+    let quiet =
+        Sim::seed(1).shards(1).faults(Faults::none()).drains_last().websocket("/", |_shard| Echo);
+    let began = Instant::now();
+    let report = talking(quiet, 50, 60, Duration::from_secs(60)).run().unwrap();
+    let (real, simulated) = (began.elapsed(), report.virtual_time);
+    let times = simulated.as_secs_f64() / real.as_secs_f64();
+    println!(
+        "{:.0} s of virtual time in {:.3} s: {times:.0} times as fast",
+        simulated.as_secs_f64(),
+        real.as_secs_f64()
+    );
+    assert!(simulated > Duration::from_secs(3600));
+    assert!(times >= 1000.0, "it is {times:.0} times as fast as real time");
+}
+
+#[test]
+fn a_seed_does_the_same_twice_and_another_one_something_else() {
+    let run = |seed| {
+        let sim = Sim::seed(seed).websocket("/", |_shard| Echo);
+        talking(sim, 6, 20, Duration::from_millis(50)).run().unwrap()
+    };
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3).fingerprint, run(4).fingerprint);
+}
+
+/// Does one thing wrong, sometimes.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Forgets,
+    AnswersTwice,
+    Panics,
+    ClosesInSilence,
+}
+
+struct Faulty {
+    wrong: Wrong,
+    count: u32,
+}
+
+impl Handler for Faulty {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        self.count += 1;
+        if self.count % 50 != 0 {
+            session.send(message);
+            return;
+        }
+        match self.wrong {
+            Wrong::Forgets => {}
+            Wrong::AnswersTwice => {
+                session.send_text("hello");
+                session.send(message);
+            }
+            Wrong::Panics => panic!("it is to panic"),
+            Wrong::ClosesInSilence => session.close(CloseCode::INTERNAL, ""),
+        }
+    }
+}
+
+#[rstest]
+#[case(Wrong::Forgets, Some("in vain"))]
+#[case(Wrong::AnswersTwice, Some("panicked"))]
+#[case(Wrong::Panics, Some("panicked"))]
+#[case(Wrong::ClosesInSilence, None)]
+fn a_handler_that_is_wrong_is_found_out(#[case] wrong: Wrong, #[case] problem: Option<&str>) {
+    let explored = explore(0..100, |sim| {
+        let sim = sim.websocket("/", move |_shard| Faulty { wrong, count: 0 });
+        talking(sim, 8, 20, Duration::from_millis(10))
+    });
+    match problem {
+        Some(problem) => {
+            let failure = explored.unwrap_err();
+            assert!(failure.problem.contains(problem), "{failure}");
+            assert!(!failure.trace.is_empty());
+        }
+        // What a handler may do is no failure.
+        None => drop(explored.unwrap()),
+    }
+}
+
+/// Notes how many sessions there are.
+struct Counting(Rc<RefCell<i64>>);
+
+impl Handler for Counting {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn opened(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
+        *self.0.borrow_mut() += 1;
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: hioload::Closed) {
+        *self.0.borrow_mut() -= 1;
+    }
+}
+
+#[test]
+fn whatever_befalls_the_peers_every_session_is_closed() {
+    let count = Rc::new(RefCell::new(0));
+    for seed in 0..100 {
+        let count = Rc::clone(&count);
+        let sim = Sim::seed(seed).also(Knob::Reset, 2000).also(Knob::PeerVanishes, 5000);
+        let sim = sim.websocket("/", move |_shard| Counting(Rc::clone(&count)));
+        talking(sim, 8, 20, Duration::from_millis(10)).run().unwrap();
+    }
+    assert_eq!(*count.borrow(), 0);
+}
