@@ -1,8 +1,11 @@
 //! Several connections to one server: whose turn it is, what is dialled again, how each call ends.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -289,6 +292,68 @@ fn a_call_that_is_dropped_is_cancelled(
     let stats = pool.stats().channels;
     assert!(stats.late >= 1 && stats.requests_in == 0, "{stats:?}");
     connector.stop().unwrap();
+}
+
+#[rstest]
+fn a_call_is_refused_when_every_connection_is_full(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |config| config.iproto.calls_max = 3);
+    let (_listener, pool, mut peers) = serve(&connector, 2, |it| it);
+    let full = block_on(pool.next_channel()).unwrap();
+    let filling: Vec<_> = (0..3).map(|_| full.call(1, "?")).collect();
+    // Whoever has the turn, there is room on the other one.
+    let calls: Vec<_> = (0..3).map(|_| pool.call(2, "?")).collect();
+    let refused = CallError::TooManyCalls { limit: 3 };
+    assert_eq!(pool.call_blocking(3, "?"), Err(refused));
+    for peer in &mut peers {
+        (0..3).for_each(|_| drop(answer(peer, b"!")));
+    }
+    for call in calls {
+        assert_eq!(block_on(call).unwrap(), "!");
+    }
+    for call in filling {
+        assert_eq!(block_on(call).unwrap(), "!");
+    }
+    connector.stop().unwrap();
+}
+
+#[rstest]
+fn calls_that_are_given_up_at_any_moment_leave_nothing_behind(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    const PLACES: usize = 64;
+    let server = start(reactor, |_| {}, echo);
+    let connector = connector(reactor, |config| config.iproto.calls_max = PLACES as u32);
+    let pool = block_on(pool_of(&connector, &server).open()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u32 {
+            let pool = pool.clone();
+            scope.spawn(move || {
+                for round in 0..2000_u32 {
+                    let name = (thread << 16 | round).to_le_bytes();
+                    let mut kept = pool.call(1, &name);
+                    drop(pool.call(2, &name));
+                    let mut polled = pool.call(3, &name);
+                    let mut context = Context::from_waker(Waker::noop());
+                    // Whether they have ended by now or not: nobody waits for them any more.
+                    for call in [&mut kept, &mut polled] {
+                        drop(Pin::new(call).poll(&mut context));
+                    }
+                    drop(polled);
+                    drop(pool.notify(4, &name));
+                    drop(kept);
+                    assert_eq!(block_on(pool.call(5, &name)).unwrap(), name[..]);
+                }
+            });
+        }
+    });
+    // Every place is free again.
+    let calls: Vec<_> = (0..PLACES).map(|_| pool.call(6, "all at once")).collect();
+    assert!(calls.into_iter().all(|call| block_on(call).is_ok()));
+    assert_eq!(pool.stats().channels.requests_in, 0, "a response was taken for a request");
+    connector.stop().unwrap();
+    server.stop().unwrap();
 }
 
 #[rstest]

@@ -31,9 +31,10 @@ use task::Task;
 /// Several connections to one iproto server. It is `Send` and `Sync`; clones use the same
 /// connections, which are [shut down](Self::shutdown) when the last one is dropped.
 ///
-/// * **A call goes to the next connection that is open**, in turn. A call is sent at most once: one
-///   that was handed to a connection and had not left when that ended goes to another one; one that
-///   had left fails with [`CallError::Dropped`].
+/// * **A call goes to the next connection that is open**, in turn, and is refused as too much only
+///   if each of them refuses it. A call is sent at most once: one that was handed to a connection and
+///   had not left when that ended goes to another one; one that had left fails with
+///   [`CallError::Dropped`].
 /// * **A connection that is lost is dialled again at once**, with waits that grow from
 ///   [`redial_interval`](PoolBuilder::redial_interval) to
 ///   [`redial_interval_max`](PoolBuilder::redial_interval_max) and are drawn at random below that.

@@ -88,8 +88,10 @@ impl Task {
         }
     }
 
-    /// Gives it to the next connection, or waits for one.
+    /// Gives it to the next connection that takes it, or waits for one.
     fn send(&mut self, mut body: Payload<'_>) -> Step {
+        // Each has a turn; then it is refused, if the last one is full as well.
+        let mut others = self.pool.settings.size - 1;
         loop {
             match self.pool.next() {
                 Ok(channel) => match channel.begin(self.msg, body, self.want) {
@@ -97,6 +99,10 @@ impl Task {
                     Ok(pending) => return Step::Sent(pending),
                     Err((CallError::Stopped | CallError::NoChannel, back)) => {
                         self.pool.forget(&channel);
+                        body = back;
+                    }
+                    Err((CallError::TooManyCalls { .. } | CallError::Full, back)) if others > 0 => {
+                        others -= 1;
                         body = back;
                     }
                     Err((error, _)) => return Step::Ended(Err(error)),
