@@ -108,6 +108,15 @@ impl<T> Slab<T> {
         Self { chunks: Vec::new(), free: NONE, len: 0, capacity }
     }
 
+    /// The same with memory for its first 256 objects already, for what must not allocate later.
+    #[must_use]
+    pub fn with_first_chunk(mut self) -> Self {
+        if self.chunks.is_empty() && self.capacity > 0 {
+            self.grow();
+        }
+        self
+    }
+
     /// The object in a slot, whatever its generation.
     #[must_use]
     pub fn get_index(&self, index: u32) -> Option<&T> {

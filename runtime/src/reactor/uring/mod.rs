@@ -193,7 +193,8 @@ impl Uring {
             table: Table::new(config.sockets_max),
             turn: Turn::new(config.entries),
             rests: Rests::new(config.sockets_max),
-            leases: Slab::new(config.sockets_max),
+            // A message that is received straight must not allocate, the first one neither.
+            leases: Slab::new(config.sockets_max).with_first_chunk(),
             addresses: Slab::new(config.sockets_max),
             singles: Vec::new(),
             ready: VecDeque::with_capacity(BATCH_MAX),
