@@ -160,7 +160,7 @@ impl Handler for Faulty {
 
     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
         self.count += 1;
-        if self.count % 50 != 0 {
+        if !self.count.is_multiple_of(50) {
             session.send(message);
             return;
         }

@@ -153,10 +153,8 @@ fn print_failure(scenario: Scenario, failure: &Failure, lines: usize) {
     }
     let Failure { seed, problem, .. } = failure;
     eprintln!("error: seed {seed} of {}: {problem}", scenario.name);
-    eprintln!(
-        "repeat it: cargo run --release -p hioload-simulation -- --seed {seed} --scenario {} --trace",
-        scenario.name
-    );
+    let program = "cargo run --release -p hioload-simulation --";
+    eprintln!("repeat it: {program} --seed {seed} --scenario {} --trace", scenario.name);
 }
 
 fn print_outcome(plan: &Plan, outcome: &Outcome, seconds: f64) {
@@ -169,7 +167,8 @@ fn print_outcome(plan: &Plan, outcome: &Outcome, seconds: f64) {
         rate(plan, outcome, seconds)
     );
     println!(
-        "{} completions (median of a seed {}), {} messages, {:.0} s of virtual time: {:.0} times real time",
+        "{} completions (median of a seed {}), {} messages, {:.0} s of virtual time: {:.0} times \
+         real time",
         totals.completions,
         outcome.median_completions(),
         totals.messages,

@@ -62,8 +62,8 @@ pub struct SimConfig {
 ///
 /// Several may share one network, and its clock: whoever drives them from one thread gives them
 /// timeouts of zero and turns the clock with [`Net::advance`] when all are idle. A wait for ever
-/// with nothing scheduled really sleeps, until its [`Waker`] is used. Connections that were accepted
-/// and dropped are closed when somebody looks at the network next.
+/// with nothing scheduled really sleeps, until its [`Waker`] is used. Connections that were
+/// accepted and dropped are closed when somebody looks at the network next.
 pub struct SimReactor {
     net: Net,
     number: usize,

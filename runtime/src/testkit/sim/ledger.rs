@@ -133,7 +133,7 @@ impl Ledger {
             && self.peers[peer].sent.get(at) != Some(&message)
         {
             self.problem(format!(
-                "message {at} of session {id} is not the one that peer {peer} sent as its number {at}"
+                "message {at} of session {id} is not the one that peer {peer} sent as its {at}th"
             ));
         }
     }

@@ -8,11 +8,11 @@
 //!
 //! Of every run this is checked, without a word of yours:
 //!
-//! * every message that a peer sent is handled once and in order, and all of them are if the closing
-//!   handshake says so;
+//! * every message that a peer sent is handled once and in order, and all of them are if the
+//!   closing handshake says so;
 //! * `closed` is called once for each session that was opened;
-//! * at rest, and at the end, connections, timers, buffers and sockets are back to zero, and on the
-//!   way the pool holds no more than the bill;
+//! * at rest, and at the end, connections, timers, buffers and sockets are back to zero, and on
+//!   the way the pool holds no more than the bill;
 //! * once nothing goes wrong any more, every peer comes to its end, new ones are served, and a
 //!   drain ends in time;
 //! * no handler panics, and the server keeps the rules of the protocols.
@@ -91,7 +91,7 @@ use self::peers::{Actor, IprotoSpeaker, Line, RawSpeaker, Speaking, WebSocketSpe
 use self::watch::Watched;
 use self::world::{HTTP_PORT, IPROTO_PORT, PORTS_APART, RAW_PORT, Served, World};
 use crate::Time;
-use crate::config::{Compression, Config};
+use crate::config::Config;
 use crate::reactor::sim::Net;
 use crate::shard::{Handler, IprotoHandler, RawHandler, Route, Shard};
 use crate::shard::{iproto_route, raw_route, websocket_route};
@@ -217,10 +217,9 @@ impl Sim {
         path: &str,
         factory: impl Fn(&mut Shard) -> H + 'static,
     ) -> Self {
-        let compression = Compression::from(&self.config.websocket);
         let make: RouteMaker = Box::new(move |shard, sessions_max, ledger| {
             let handler = Watched::new(factory(shard), SharedLedger::clone(ledger));
-            websocket_route(handler, sessions_max, Some(compression))
+            websocket_route(handler, sessions_max, None)
         });
         self.websockets.push((path.to_owned(), make));
         self

@@ -319,10 +319,9 @@ impl<S: Speaker> Speaking<S> {
                 Some(true) => {
                     moved = true;
                     let now = self.line.now();
-                    if self.speaker.received(&mut self.line, &mut self.incoming) {
+                    let progress = self.speaker.received(&mut self.line, &mut self.incoming);
+                    if progress {
                         self.line.waits_since = now;
-                    }
-                    if self.line.act_at.is_none_or(|at| at > now) {
                         self.line.act_soon();
                     }
                 }
