@@ -2,7 +2,7 @@
 //!
 //! It shows both ways to be a client: a channel, which any thread may call on, and callbacks on a
 //! shard, which can also serve what the server asks. Unless a flag says otherwise it sends bodies
-//! of many sizes, many calls at once, pings, and ends in order.
+//! of many sizes, many calls at once, pings, a pool, and ends in order.
 
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -13,7 +13,7 @@ use clap::Parser;
 use hioload::Shard;
 use hioload::config::{Config, ReactorChoice};
 use hioload::iproto::{
-    Body, CallError, Channel, ClientHandler, Closed, Connect, Opened, Request, Session,
+    Body, CallError, Channel, ClientHandler, Closed, Connect, Opened, Pool, Request, Session,
 };
 use hioload::ws::{Connector, block_on};
 
@@ -25,6 +25,9 @@ const NOTIFY: u32 = 3;
 /// How much is under way at once, and how often.
 const IN_FLIGHT: usize = 500;
 const ROUNDS: usize = 40;
+/// Connections of the pool, and calls on each.
+const POOL: usize = 4;
+const POOL_CALLS: usize = 100;
 /// Long enough that a busy machine answers within two of them.
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -74,6 +77,7 @@ fn run(flags: &Flags) -> Result {
     } else {
         check(&open()?)?;
         pings(flags)?;
+        pool(flags, &connector)?;
     }
     Ok(connector.stop()?)
 }
@@ -121,6 +125,24 @@ fn pings(flags: &Flags) -> Result {
     println!("good: pings are answered");
     shut_down(&channel)?;
     Ok(connector.stop()?)
+}
+
+fn pool(flags: &Flags, connector: &Connector) -> Result {
+    let pool = Pool::to(&flags.addr).on(connector.handle()).size(POOL).build()?;
+    block_on(pool.init_all())?;
+    for number in 0..POOL * POOL_CALLS {
+        let body = number.to_le_bytes();
+        same(&pool.call_blocking(ECHO, &body[..])?, &body)?;
+    }
+    for channel in pool.online() {
+        let calls = channel.stats().calls;
+        if calls != POOL_CALLS as u64 {
+            return Err(format!("a connection of the pool had {calls} calls").into());
+        }
+    }
+    block_on(pool.shutdown());
+    println!("good: a pool of {POOL} connections");
+    Ok(())
 }
 
 /// What a proxy can cut at every byte.

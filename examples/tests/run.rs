@@ -270,7 +270,7 @@ fn iproto_client_is_content_with_iproto_echo(#[values("uring", "epoll")] reactor
     let to = ["--addr", &address.to_string(), "--reactor", reactor];
     let Output { status, stdout, stderr } = output("iproto_client", &to);
     assert!(status.success(), "{}", text(&stderr));
-    assert_eq!(text(&stdout).matches("good: ").count(), 4);
+    assert_eq!(text(&stdout).matches("good: ").count(), 5);
     let Output { status, stderr, .. } =
         output("iproto_client", &[&to[..], &["--short", "2"]].concat());
     assert!(status.success(), "{}", text(&stderr));

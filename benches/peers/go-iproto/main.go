@@ -1,10 +1,11 @@
 // An echo server and a client on go-iproto:
 //
 //	peer serve ADDRESS
-//	peer call ADDRESS IN_FLIGHT BYTES WARM_UP_MS MEASURE_MS
+//	peer call ADDRESS SERVER_PID IN_FLIGHT BYTES WARM_UP_MS MEASURE_MS
 //
-// The client calls from IN_FLIGHT goroutines on one connection, compares every answer, and prints
-// "begin", and later "end CALLS NANOSECONDS".
+// The client calls from IN_FLIGHT goroutines on one connection, compares every answer, and prints how
+// many calls there were while it was measured, how many nanoseconds that took, and how many of
+// processor time this process and the server needed.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -43,7 +45,23 @@ func serve(address string) {
 	must(server.Serve(context.Background(), listener))
 }
 
-func call(address string, inFlight, size, warmUp, measure int) {
+// The processor time of all threads of a process, in nanoseconds.
+func cpuTime(process int) (sum int64) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", process))
+	must(err)
+	for _, thread := range threads {
+		// A thread that ended meanwhile has no file any more.
+		if text, err := os.ReadFile(thread); err == nil {
+			var spent int64
+			_, err := fmt.Sscan(string(text), &spent)
+			must(err)
+			sum += spent
+		}
+	}
+	return sum
+}
+
+func call(address string, server, inFlight, size, warmUp, measure int) {
 	conn, err := net.Dial("tcp", address)
 	must(err)
 	channel, err := iproto.RunChannel(conn, &iproto.ChannelConfig{Logger: quiet{}})
@@ -66,10 +84,12 @@ func call(address string, inFlight, size, warmUp, measure int) {
 		}()
 	}
 	time.Sleep(time.Duration(warmUp) * time.Millisecond)
-	fmt.Println("begin")
+	own, servers := cpuTime(os.Getpid()), cpuTime(server)
 	begun, before := time.Now(), calls.Load()
 	time.Sleep(time.Duration(measure) * time.Millisecond)
-	fmt.Println("end", calls.Load()-before, time.Since(begun).Nanoseconds())
+	count, elapsed := calls.Load()-before, time.Since(begun)
+	own, servers = cpuTime(os.Getpid())-own, cpuTime(server)-servers
+	fmt.Println(count, elapsed.Nanoseconds(), own, servers)
 }
 
 func number(text string) int {
@@ -83,14 +103,14 @@ func main() {
 	switch {
 	case len(arguments) == 2 && arguments[0] == "serve":
 		serve(arguments[1])
-	case len(arguments) == 6 && arguments[0] == "call":
-		numbers := [4]int{}
+	case len(arguments) == 7 && arguments[0] == "call":
+		numbers := [5]int{}
 		for at := range numbers {
 			numbers[at] = number(arguments[2+at])
 		}
-		call(arguments[1], numbers[0], numbers[1], numbers[2], numbers[3])
+		call(arguments[1], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
 	default:
-		fmt.Fprintln(os.Stderr, "usage: peer serve ADDRESS | call ADDRESS IN_FLIGHT BYTES WARM_UP_MS MEASURE_MS")
+		fmt.Fprintln(os.Stderr, "usage: peer serve ADDRESS | call ADDRESS SERVER_PID IN_FLIGHT BYTES WARM_UP_MS MEASURE_MS")
 		os.Exit(2)
 	}
 }

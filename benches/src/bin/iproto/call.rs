@@ -15,6 +15,8 @@ use hioload::config::{Config, ReactorChoice};
 use hioload::iproto::{Body, CallError, Channel, ClientHandler, Connect, Opened, Session};
 use hioload::ws::{Connector, block_on};
 
+use hioload_benches::process::cpu_time;
+
 use crate::contenders::Reactor;
 use crate::executor;
 
@@ -35,6 +37,9 @@ pub(crate) struct Flags {
     /// How long to poll before it sleeps, in microseconds
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
     spin_us: u64,
+    /// Process of the server, whose processor time is told
+    #[arg(long, value_name = "PID")]
+    server_pid: u32,
     /// Calls at once
     #[arg(long, value_name = "NUMBER")]
     in_flight: u16,
@@ -71,7 +76,8 @@ impl How {
     }
 }
 
-/// Calls, prints "begin", and later "end CALLS NANOSECONDS".
+/// Calls, and prints how many calls there were while it was measured, how many nanoseconds that
+/// took, and how many of processor time this process and the server needed.
 pub(crate) fn run(flags: &Flags) -> ExitCode {
     match call(flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,11 +112,16 @@ fn call(flags: &Flags) -> Result<(), String> {
         })?,
     }
     thread::sleep(Duration::from_millis(flags.warm_up_ms));
-    println!("begin");
-    let (begun, before) = (Instant::now(), calls.load(Ordering::Relaxed));
+    let look = || {
+        let [own, server] = [process::id(), flags.server_pid].map(cpu_time);
+        Ok::<_, String>((Instant::now(), calls.load(Ordering::Relaxed), own?, server?))
+    };
+    let (begun, calls_before, own_before, server_before) = look()?;
     thread::sleep(Duration::from_millis(flags.measure_ms));
-    let (count, elapsed) = (calls.load(Ordering::Relaxed) - before, begun.elapsed());
-    println!("end {count} {}", elapsed.as_nanos());
+    let (ended, calls_after, own_after, server_after) = look()?;
+    let times = [ended - begun, own_after - own_before, server_after - server_before];
+    let [elapsed, own, server] = times.map(|time| time.as_nanos());
+    println!("{} {elapsed} {own} {server}", calls_after - calls_before);
     // Who calls never ends: this process does.
     process::exit(0);
 }

@@ -137,15 +137,21 @@ impl Programs {
         })
     }
 
-    /// What starts a client of that address.
+    /// What starts a client of that address, behind which is that process.
     pub(crate) fn call(
         &self,
         client: Client,
         address: &str,
+        server: u32,
         work: &Work,
     ) -> Result<Command, String> {
-        let numbers =
-            [u64::from(work.in_flight), u64::from(work.bytes), work.warm_up_ms, work.measure_ms];
+        let numbers = [
+            u64::from(server),
+            u64::from(work.in_flight),
+            u64::from(work.bytes),
+            work.warm_up_ms,
+            work.measure_ms,
+        ];
         let numbers = numbers.map(|number| number.to_string());
         Ok(match client {
             Client::Go => {
@@ -157,7 +163,8 @@ impl Programs {
                 let mut command = Command::new(&self.own);
                 command.args(["call", "--addr", address, "--reactor", reactor.name()]);
                 command.args(["--how", how.name(), "--spin-us", &work.spin_us.to_string()]);
-                let flags = ["--in-flight", "--bytes", "--warm-up-ms", "--measure-ms"];
+                let flags =
+                    ["--server-pid", "--in-flight", "--bytes", "--warm-up-ms", "--measure-ms"];
                 for (flag, number) in flags.iter().zip(numbers) {
                     command.arg(flag).arg(number);
                 }
