@@ -161,9 +161,10 @@ fn wait_for_peace(server: &mut Remote, honest: &mut [TcpStream]) {
     }
 }
 
+/// Of two in the middle the lower one.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values[(values.len() - 1) / 2]
 }
 
 /// Memory of the server that is no file's.
