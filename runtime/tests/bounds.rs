@@ -44,12 +44,12 @@ fn asked(target: &str) -> (Bench, Peer, Rc<Cell<Option<SessionId>>>) {
     let last = Rc::new(Cell::new(None));
     let bench = Bench::with_config(&config, |_| Farewell(Rc::clone(&last))).route("/");
     bench.net().set_window(1024);
-    let mut peer = bench.net().connect(80).unwrap();
+    let mut peer = bench.net().connect(80).expect("the bench listens");
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     );
-    peer.write_all(request.as_bytes()).unwrap();
+    peer.write_all(request.as_bytes()).expect("there is room for a request");
     bench.advance(Duration::ZERO);
     assert_eq!(bench.shard_stats().connections, 1);
     (bench, peer, last)
@@ -93,7 +93,7 @@ fn an_end_that_is_read_is_not_cut_short() {
 #[test]
 fn a_mailbox_is_bounded_in_bytes() {
     let (bench, _peer, last) = asked("/");
-    let (handle, id) = (bench.handle(), last.get().unwrap());
+    let (handle, id) = (bench.handle(), last.get().expect("the session is open"));
     let send = |bytes: usize| handle.send(id, MessageKind::Binary, vec![0; bytes].into());
     let taken = (0..100).take_while(|_| send(MIB).is_ok()).count();
     assert_eq!(taken, 16);
