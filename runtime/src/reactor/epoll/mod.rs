@@ -22,7 +22,7 @@ use hioload_pools::{Arena, Lease, Shared};
 
 use self::entry::{Entry, Mode, Phase, READABLE, WRITABLE};
 use self::kernel::Kernel;
-use self::outgoing::{NONE, Places, Spares};
+use self::outgoing::{NONE, Places, SPARE_SEGMENTS_MAX, Spares};
 use super::batch::Batch;
 use super::buffers::Buffers;
 use super::sockets::{self, Sockets};
@@ -112,7 +112,7 @@ impl Epoll {
             leases: Places::new(),
             blocked: Places::new(),
             spares: Spares::new(),
-            gathered: VecDeque::new(),
+            gathered: VecDeque::with_capacity(SPARE_SEGMENTS_MAX),
             blocked_due: Vec::new(),
             due: VecDeque::new(),
             starved: VecDeque::new(),

@@ -14,7 +14,7 @@ use super::kernel::{Kernel, SEGMENTS_MAX};
 /// Empty queues that are kept for the next send that blocks.
 const SPARES_MAX: usize = 64;
 /// Room for this many segments is kept in each: a burst must not pin memory for ever.
-const SPARE_SEGMENTS_MAX: usize = 256;
+pub(super) const SPARE_SEGMENTS_MAX: usize = 256;
 
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
