@@ -27,8 +27,9 @@ const WIRES_MAX: usize = 1 << 20;
 /// Bytes that one direction holds unless told otherwise.
 const WINDOW_BYTES: usize = 64 << 10;
 
-/// A window of the fault [`Knob::NarrowWindow`] has at most this many bytes.
-const NARROW_BYTES_MAX: usize = 2048;
+/// How large a window of the fault [`Knob::NarrowWindow`] is. A smaller one would only make a large
+/// message take ever more steps.
+const NARROW_BYTES: (usize, usize) = (128, 2048);
 
 /// Errors as Linux numbers them, so that a simulation says what a machine would.
 const ECONNREFUSED: i32 = 111;
@@ -330,7 +331,11 @@ impl State {
             return Err(refused());
         }
         let narrow = self.strikes(Knob::NarrowWindow);
-        let window = if narrow { self.rng.between(1, NARROW_BYTES_MAX) } else { self.window_bytes };
+        let window = if narrow {
+            self.rng.between(NARROW_BYTES.0, NARROW_BYTES.1)
+        } else {
+            self.window_bytes
+        };
         let wire = Wire::new(self.connected, window);
         let wire = self.wires.insert(wire).map_err(|_| refused())?;
         self.note(trace::connection(self.connected, 0), "connects to port", u64::from(port));

@@ -13,8 +13,8 @@
 //! * `closed` is called once for each session that was opened;
 //! * at rest, and at the end, connections, timers, buffers and sockets are back to zero, and on
 //!   the way the pool holds no more than the bill;
-//! * once nothing goes wrong any more, every peer comes to its end, new ones are served, and a
-//!   drain ends in time;
+//! * once nothing goes wrong any more, every peer comes to its end within a quarter of an hour (so a
+//!   script has to have one), new ones are served, and a drain ends in time;
 //! * no handler panics, and the server keeps the rules of the protocols.
 //!
 //! # Examples

@@ -28,8 +28,9 @@ pub(super) const PORTS_APART: u16 = 10_000;
 
 /// Letters that a mailbox holds: few, so that it is full now and then.
 const MAILBOX_LETTERS: usize = 64;
-/// Rounds at one moment, after which the world is thought to never rest.
-const ROUNDS_MAX: usize = 50_000;
+/// Rounds at one moment, after which the world is thought to never rest: many times what a
+/// megabyte takes through the smallest window.
+const ROUNDS_MAX: usize = 500_000;
 /// Rounds in a row in which nothing happens, after which nothing will.
 const QUIET_ROUNDS: usize = 2;
 /// The longest time of a round, if rounds take any.
