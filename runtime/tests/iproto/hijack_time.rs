@@ -40,6 +40,8 @@ struct Scene {
     pool: Arena,
     server: Socket,
     channel: Channel,
+    /// A send of the server is on its way.
+    is_blocked: bool,
     /// What arrived at the server, and of the connection that was taken.
     served: Vec<u8>,
     taken: Vec<u8>,
@@ -76,7 +78,7 @@ impl Scene {
         let server = others.adopt(accepted.unwrap(), SERVED).unwrap();
         others.receive(server, Receive::Pool);
         let (served, taken) = (Vec::new(), Vec::new());
-        Self { bench, others, pool, server, channel, served, taken }
+        Self { bench, others, pool, server, channel, is_blocked: false, served, taken }
     }
 
     /// Lets a millisecond pass for everybody.
@@ -85,7 +87,9 @@ impl Scene {
             match (token, event) {
                 (SERVED, Event::Received(lease)) => self.served.extend_from_slice(&lease),
                 (TAKEN, Event::Received(lease)) => self.taken.extend_from_slice(&lease),
-                (_, Event::SendBlocked(_) | Event::Sent { .. } | Event::Ended) => {}
+                (_, Event::SendBlocked(_)) => self.is_blocked = true,
+                (_, Event::Sent { done, .. }) => self.is_blocked = !done,
+                (_, Event::Ended) => {}
                 (token, event) => panic!("{token:?}: {event:?}"),
             }
         }
@@ -108,8 +112,10 @@ impl Scene {
         let mut lease = self.pool.acquire(bytes.len(), bytes.len()).unwrap();
         lease.copy_from_slice(bytes);
         self.others.send(self.server, [lease.freeze()]);
-        // Only one send may be open, and this network has room for all that is sent here.
-        for _ in 0..500 {
+        self.turn();
+        self.until("all of it has left", |scene| !scene.is_blocked);
+        // And has arrived, if it is delayed.
+        for _ in 0..50 {
             self.turn();
         }
     }
