@@ -146,7 +146,8 @@ impl<'a, S> IprotoSession<'a, S> {
     /// `iproto.shutdown_timeout_ms`, after which the connection is dropped.
     ///
     /// The next byte that belongs to whoever takes the socket is the one behind the packet that is
-    /// being handled in this callback.
+    /// being handled in this callback. A handler that does not write `hijacked`, such as a
+    /// [`Mux`](super::Mux), drops the socket, which closes it.
     ///
     /// # Errors
     /// The connection shuts down or has ended.
