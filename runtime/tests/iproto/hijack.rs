@@ -68,14 +68,16 @@ fn half_a_packet_comes_with_the_socket(
 ) {
     let connector = patient(reactor);
     let (_listener, channel, mut peer) = listen(&connector, |it| it);
-    let call = channel.call(1, "?");
-    let sync = peer.read().sync;
+    let (call, other) = (channel.call(1, "?"), channel.call(2, "never answered"));
+    let (sync, _) = (peer.read().sync, peer.read());
     // Behind the response something that could be the beginning of a notify.
     let tail = [&packet(5, 0, &pattern(300_000))[..], b"and something else"].concat();
     let response = packet(1, sync, b"!");
     peer.write(&[&response[..], &tail[..cut]].concat());
     assert_eq!(block_on(call).unwrap(), "!");
     let hijack = channel.hijack();
+    // From here on nothing is read as iproto, and the socket is being released.
+    assert_eq!(block_on(other), Err(CallError::Hijacked));
     let rest = tail[cut..].to_vec();
     let writing = std::thread::spawn(move || {
         peer.write(&rest);
