@@ -455,3 +455,44 @@ mod shutdown {
         assert_eq!((refused.why, refused.token.sync()), (Refusal::Stopped, 9));
     }
 }
+
+/// Somebody else goes on with the bytes.
+mod hijack {
+    use super::*;
+
+    #[test]
+    fn half_a_packet_is_given_back_wherever_it_is_cut() {
+        let stream = [packet(1, 0, b"whole"), packet(2, 0, b"not whole")].concat();
+        let whole = packet(1, 0, b"whole").len();
+        for cut in whole..stream.len() {
+            let mut side = Side::default();
+            assert_eq!(side.read(&stream[..cut]).len(), 1);
+            let unread = side.connection.hijack();
+            assert_eq!((&unread.bytes[..], unread.skip), (&stream[whole..cut], 0), "cut at {cut}");
+            assert_eq!(side.connection.close_reason(), Some(CloseReason::Gone));
+            assert_eq!(side.read(&stream[cut..]), [], "it is not for us any more");
+        }
+    }
+
+    #[test]
+    fn of_a_packet_that_is_thrown_away_the_rest_is_counted() {
+        for cut in 12..16 {
+            let mut side = Side::default();
+            let header = call(&mut side, 1, 10);
+            side.poll(10);
+            assert_eq!(side.read(&response(header, b"late")[..cut]), []);
+            let unread = side.connection.hijack();
+            assert_eq!((unread.bytes.len(), unread.skip), (0, 16 - cut));
+        }
+    }
+
+    #[test]
+    fn calls_are_left_and_nothing_more_is_sent() {
+        let mut side = Side::default();
+        call(&mut side, 1, 10);
+        assert_eq!(side.connection.hijack().bytes, []);
+        assert_eq!((side.connection.take_call(), side.connection.take_call()), (Some(0), None));
+        assert_eq!(side.deadline_ms(), None);
+        assert_eq!(side.connection.notify(1, 0), Err(Refusal::Stopped));
+    }
+}

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 
 use super::calls::{Calls, Lookup};
 use super::event::{Action, CloseReason, Event, ReplyTo};
-use super::packet::{Packet, PacketReader};
+use super::packet::{Packet, PacketReader, Unread};
 use super::{
     Env, HEADER_BYTES, Header, Limits, Memory, PING, Refusal, Refused, SHUTDOWN, Stats, Violation,
 };
@@ -290,6 +290,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, T> Connection<B, T> {
         if self.ended.is_none() {
             self.end(CloseReason::Gone);
         }
+    }
+
+    /// Ends the connection because somebody else goes on with the bytes, in whatever protocol, and
+    /// gives what he has to read before those that come. Calls that wait are left to
+    /// [`take_call`](Self::take_call), requests that are open have no answer.
+    pub fn hijack(&mut self) -> Unread {
+        let unread = self.reader.take_unread();
+        self.closed();
+        unread
     }
 
     /// What is to be done now, one thing at a time, until `None`. Calls time out here, the earliest

@@ -47,7 +47,7 @@ pub use hioload_derive::{Pack, Unpack};
 pub use limits::{Env, Limits};
 #[doc(inline)]
 pub use pack::{Mode, Pack, Unpack, append, append_ber, pack, pack_ber, unpack, unpack_ber};
-pub use packet::{Packet, PacketReader, append_packet};
+pub use packet::{Packet, PacketReader, Unread, append_packet};
 pub use stats::Stats;
 
 pub use crate::receive::{Body, Direct, HeapMemory, Memory};

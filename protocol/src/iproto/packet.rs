@@ -65,6 +65,16 @@ struct Coming {
     skipped: bool,
 }
 
+/// What a reader has consumed and not given out, when the bytes are to be read by somebody else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// The beginning of a packet that is not complete, from its header on.
+    pub bytes: Vec<u8>,
+    /// How many bytes still come of a packet whose beginning was not kept, as nobody waits for it:
+    /// they are no use to anybody.
+    pub skip: usize,
+}
+
 /// A packet whose body is to be read next.
 pub(super) struct Begun {
     pub(super) header: Header,
@@ -220,6 +230,29 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> PacketReader<B> {
     /// while, which is no fault of the peer.
     pub const fn restart_age(&mut self, now_ms: u64) {
         self.started_ms = now_ms;
+    }
+
+    /// Gives back what was consumed of a packet that is not complete, and ignores from now on
+    /// whatever comes.
+    pub fn take_unread(&mut self) -> Unread {
+        let mut unread = Unread::default();
+        match self.phase {
+            Phase::Header { bytes, len } => {
+                unread.bytes.extend_from_slice(&bytes[..usize::from(len)]);
+            }
+            Phase::Body(Coming { skipped: true, remaining, .. }) => {
+                unread.skip = remaining as usize;
+            }
+            Phase::Body(Coming { header, .. }) => {
+                unread.bytes.extend_from_slice(&header.encode());
+                if let (Some(buffer), filled) = self.body.take() {
+                    unread.bytes.extend_from_slice(&buffer.as_ref()[..filled]);
+                }
+            }
+            Phase::Deaf => {}
+        }
+        self.stop();
+        unread
     }
 
     /// Ignores from now on whatever comes, and gives the memory back.

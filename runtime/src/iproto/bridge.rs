@@ -13,7 +13,7 @@ use super::batch::{Batch, Blocks, Outgoing};
 use super::connect::Connect;
 use super::line::{Ended, Line, Want, Wish};
 use super::pool::Member;
-use super::{Body, CallError, Closed, Handler, Peer, Request, Session};
+use super::{Body, CallError, Closed, Handler, Hijacked, Peer, Request, Session};
 use crate::Time;
 use crate::shard::{IprotoDialled, Shard};
 use crate::ws::{ClientId, ConnectError, Opened, Stage, Wakes};
@@ -39,6 +39,8 @@ pub(super) struct Bridge {
     /// What was taken out of the line; empty between two looks, but for its memory.
     batch: Batch,
     held: VecDeque<Held>,
+    /// Who takes the connection away.
+    hijacker: Option<Key>,
     blocks: Blocks,
 }
 
@@ -50,6 +52,7 @@ impl Bridge {
             member,
             batch: Batch::default(),
             held: VecDeque::new(),
+            hijacker: None,
             blocks: Blocks::default(),
         }
     }
@@ -110,7 +113,28 @@ impl Bridge {
                 }
                 Err(error) => self.not_sent(batch, outgoing, error),
             },
+            Want::Hijack => self.hijack(session, ticket),
             Want::Notify | Want::Send => {}
+        }
+    }
+
+    /// Lets somebody take the connection away, if he still waits for it.
+    fn hijack(&mut self, session: &mut Session<'_, ()>, ticket: Key) {
+        if !self.line.lock().waits(ticket) {
+            self.line.lock().hijacked = false;
+            return;
+        }
+        match session.hijack() {
+            Ok(()) => {
+                self.hijacker = Some(ticket);
+                if let Some(member) = &self.member {
+                    member.down();
+                }
+            }
+            Err(error) => {
+                self.line.lock().hijacked = false;
+                self.finish(ticket, Ended::Failed(error));
+            }
         }
     }
 
@@ -219,11 +243,20 @@ impl Handler for Bridge {
         }
     }
 
+    fn hijacked(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, hijacked: Hijacked) {
+        if let Some(ticket) = self.hijacker.take() {
+            self.finish(ticket, Ended::Hijacked(Box::new(hijacked)));
+        }
+    }
+
     fn closed(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
         state.stats = session.stats();
         state.presence.reason = Some(reason);
+        if let Some(ticket) = self.hijacker.take() {
+            wakes.add(&mut state.finish(ticket, Ended::Failed(CallError::Dropped)));
+        }
         for Held { ticket, body, .. } in mem::take(&mut self.held) {
             wakes.add(&mut state.finish(ticket, Ended::Unsent(CallError::Stopped, body)));
         }

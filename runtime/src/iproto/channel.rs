@@ -1,7 +1,7 @@
 //! A connection to an iproto server, for any executor and any thread.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use hioload_pools::Key;
 use super::bridge::Bridge;
 use super::connect::Connect;
 use super::line::{Ended, Line, Refused, Want, Wish};
-use super::{CallError, Closed, Payload, Stats};
+use super::{CallError, Closed, Hijacked, Payload, Stats};
 use crate::shard::{Order, ShardHandle};
 use crate::ws::{ConnectError, background, block_on, wait};
 
@@ -131,6 +131,52 @@ impl Channel {
     /// Ends the connection at once: calls that wait fail.
     pub fn close(&self) {
         self.wish(Wish::Close);
+    }
+
+    /// Takes the socket away from this channel, to speak another protocol on it or to give it to
+    /// somebody else. What was asked of the channel before leaves first, in its order; calls that
+    /// wait fail with [`CallError::Hijacked`], and so does everything from here on. The socket
+    /// comes with what was read of it and belongs to no packet that was handled: half a packet, for
+    /// instance, comes as it is.
+    ///
+    /// What arrives before the hijack is still read as iproto: a server that is to speak something
+    /// else waits for the first word of the new holder. On a shard
+    /// [`Session::hijack`](super::Session::hijack) has no such gap.
+    ///
+    /// [`done`](Self::done) answers [`Closed::Hijacked`]. A channel that is to be
+    /// [opened again](Connect::reconnect) opens another connection, as after a loss, and calls on it
+    /// are made as ever; so does a [`Pool`](super::Pool) whose channel this is.
+    ///
+    /// It takes no longer than `iproto.shutdown_timeout_ms`: if what is queued has not left by then,
+    /// the connection is dropped. So is the socket if the future is dropped after it has begun, which
+    /// is when this is called.
+    ///
+    /// # Errors
+    /// There is no connection, it shuts down, it is hijacked already ([`CallError::Hijacked`]), or it
+    /// was lost before it could be taken ([`CallError::Dropped`]).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use std::io::{Read, Write};
+    ///
+    /// # async fn upgrade(channel: hioload::iproto::Channel) -> Result<(), Box<dyn std::error::Error>> {
+    /// channel.call(7, "speak something else").await?;
+    /// let (mut socket, unread) = channel.hijack().await?.into_tcp()?;
+    /// socket.write_all(b"hello")?;
+    /// let mut answer = unread.to_vec();
+    /// socket.read_to_end(&mut answer)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hijack(&self) -> impl Future<Output = Result<Hijacked, CallError>> + Send + use<> {
+        let taken = self.begin(0, ().into(), Want::Hijack).map_err(|(error, _)| error);
+        async move {
+            let mut pending = taken?;
+            match poll_fn(|cx| pending.poll(cx)).await {
+                Ended::Hijacked(hijacked) => Ok(*hijacked),
+                ended => ended.into_result().and(Err(CallError::Dropped)),
+            }
+        }
     }
 
     /// Waits for the end of the connection, and answers why it ended.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hioload_pools::{Key, ObjectPool, Slab};
 
 use super::batch::Batch;
-use super::{Call, CallError, Closed, Payload, Stats};
+use super::{Call, CallError, Closed, Hijacked, Payload, Stats};
 use crate::shard::Order;
 use crate::ws::{Presence, Stage, Wakes};
 
@@ -32,12 +32,15 @@ pub(super) enum Want {
     Call(Option<Duration>),
     /// To make a call whose response is thrown away.
     Send,
+    /// To take the connection away, behind all that was asked for before.
+    Hijack,
 }
 
 /// How a call ended.
 #[derive(Debug)]
 pub(super) enum Ended {
     Response(Bytes),
+    Hijacked(Box<Hijacked>),
     Failed(CallError),
     /// Not a byte of it was sent, so that it may be made elsewhere.
     Unsent(CallError, Bytes),
@@ -47,6 +50,7 @@ impl Ended {
     pub(super) fn into_result(self) -> Result<Bytes, CallError> {
         match self {
             Self::Response(body) => Ok(body),
+            Self::Hijacked(_) => Err(CallError::Hijacked),
             Self::Failed(error) | Self::Unsent(error, _) => Err(error),
         }
     }
@@ -76,6 +80,8 @@ pub(super) struct State {
     pub(super) wish: Option<Wish>,
     /// The server shuts this connection down.
     pub(super) stopping: bool,
+    /// Somebody takes this connection away.
+    pub(super) hijacked: bool,
     /// Of this connection, and of those before it.
     pub(super) stats: Stats,
     pub(super) past: Stats,
@@ -92,6 +98,7 @@ impl Default for State {
             presence: Presence::default(),
             wish: None,
             stopping: false,
+            hijacked: false,
             stats: Stats::default(),
             past: Stats::default(),
             bytes_max: 0,
@@ -127,7 +134,11 @@ impl State {
     /// Why nothing can be sent at the moment.
     fn refusal(&self) -> Option<CallError> {
         match self.presence.stage {
+            Stage::Ended if self.presence.reason == Some(Closed::Hijacked) => {
+                Some(CallError::Hijacked)
+            }
             Stage::Ended => Some(CallError::Stopped),
+            _ if self.hijacked => Some(CallError::Hijacked),
             _ if self.wish.is_some() => Some(CallError::Stopped),
             Stage::Down => Some(CallError::NoChannel),
             Stage::Open => self.stopping.then_some(CallError::Stopped),
@@ -146,7 +157,7 @@ impl State {
     pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) {
         self.past = self.past.plus(mem::take(&mut self.stats));
         self.presence.stage = Stage::Down;
-        self.stopping = false;
+        (self.stopping, self.hijacked) = (false, false);
         let mut batch = mem::take(&mut self.batch);
         while let Some((ticket, body)) = batch.unsent() {
             let mut waker = self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
@@ -178,12 +189,19 @@ impl State {
             return Err((error, body));
         }
         let bytes = self.batch.bytes() + body.len();
-        let waits_for_room = matches!(want, Want::NotifyWithin(_));
+        let waits_for_room = matches!(want, Want::NotifyWithin(_) | Want::Hijack);
         if bytes > self.bytes_max && self.batch.bytes() > 0 && !waits_for_room {
             return Err((CallError::Full, body));
         }
         let ticket = match want {
             Want::Notify | Want::Send => None,
+            Want::Hijack => {
+                let Ok(ticket) = self.calls.insert(Waiting::default()) else {
+                    return Err((CallError::Full, body));
+                };
+                self.hijacked = true;
+                Some(ticket)
+            }
             Want::Call(_) | Want::NotifyWithin(_) => {
                 let limit = u32::try_from(self.calls_max).unwrap_or(u32::MAX);
                 let too_many = CallError::TooManyCalls { limit };

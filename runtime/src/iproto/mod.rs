@@ -27,6 +27,7 @@
 //! | `Dropped` | the connection ended before the response | yes |
 //! | `Stopped` | the channel or the pool was shut down, or closed | no |
 //! | `NoChannel` | no connection was open, nor within the connect timeout of a pool | no |
+//! | `Hijacked` | its socket was taken away | if the call was made before |
 //! | `Cutoff` | no connection was open, and the pool is not to wait for one | no |
 //! | `Policed` | the pool's rate limit | no |
 //! | `TooManyCalls`, `Full` | a bound of the connection | no |
@@ -88,7 +89,7 @@ pub use hioload_derive::{RuntimePack as Pack, RuntimeUnpack as Unpack};
 pub use hioload_protocol::iproto::pack::{Pack, Unpack};
 
 pub use crate::shard::{
-    Body, Call, CallError, IprotoClientHandler as ClientHandler, IprotoClosed as Closed,
+    Body, Call, CallError, Hijacked, IprotoClientHandler as ClientHandler, IprotoClosed as Closed,
     IprotoHandler as Handler, IprotoPeer as Peer, IprotoRequest as Request,
     IprotoSession as Session, Mux, Payload, RemoteReply, Reply, Response,
 };

@@ -42,7 +42,8 @@ pub const BATCH_MAX: usize = 256;
 
 /// A socket that a reactor owns: an index into its table and the generation of that slot.
 ///
-/// Opaque to callers; it becomes invalid with the [`Event::Closed`] of the socket.
+/// Opaque to callers; it becomes invalid with the [`Event::Closed`] or the [`Event::Released`] of
+/// the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket {
     index: u32,
@@ -140,6 +141,9 @@ pub enum Event {
     /// The last completion of a socket, after [`Reactor::close`]: its descriptor and all its
     /// buffers are released, and the [`Socket`] is invalid.
     Closed,
+    /// The last completion of a socket, after [`Reactor::release`]: it belongs to nobody again, and
+    /// the [`Socket`] is invalid.
+    Released(Connection),
 }
 
 /// What a reactor counts, since it was made.
@@ -227,6 +231,21 @@ pub trait Reactor {
     /// forgotten, and [`Event::Closed`] is its last completion; no other event follows but those
     /// that were already in flight. Closing twice is closing once.
     fn close(&mut self, socket: Socket);
+
+    /// Gives a connected socket back, the counterpart of [`adopt`](Self::adopt):
+    /// [`Event::Released`] is its last completion. Until then nothing but [`close`](Self::close) can
+    /// be asked of it.
+    ///
+    /// What was given to [`send`](Self::send) leaves first, and a FIN that was asked for, however
+    /// long the peer takes for that. What was taken from the socket is delivered before, and nothing
+    /// is taken from it after: what the peer sends from there on is found by whoever has the
+    /// connection then. A lease of [`Receive::Into`] comes back with the bytes that it got, or goes
+    /// back to its pool.
+    ///
+    /// A socket that breaks meanwhile fails as ever and is to be closed. A close meanwhile is
+    /// answered with [`Event::Closed`], or with the release if that was on its way. It does nothing
+    /// for a listener, nor for a socket that is still being connected.
+    fn release(&mut self, socket: Socket);
 
     /// The address of the other side, if it has one and is still known (one system call).
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr>;

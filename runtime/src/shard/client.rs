@@ -19,6 +19,7 @@ use super::route::{Context, Outcome, Route};
 use super::session::Session;
 use super::websocket::WebSocketRoute;
 use crate::config::Compression;
+use crate::reactor::Connection;
 use crate::ws::{ClientHandler, ClientId, ConnectError, Opened};
 
 /// The compression that was agreed on, and how we asked for it.
@@ -156,6 +157,10 @@ impl<R: DialledRoute> Route for ClientRoute<R> {
 
     fn ended(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         self.0.ended(cx, entry);
+    }
+
+    fn released(&mut self, cx: &mut Context<'_>, entry: &mut Entry, connection: Connection) {
+        self.0.released(cx, entry, connection);
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {

@@ -16,7 +16,7 @@ use super::conn::{NetConn, Wire};
 use super::entry::{Entry, Handshake, Phase, Protocol, Receiving};
 use super::handler::Closed;
 use super::handshake::{self, Unfinished};
-use super::iproto::Late;
+use super::iproto::{Iproto, Late};
 use super::message::Message;
 use super::outbox::Egress;
 use super::paths::Paths;
@@ -26,7 +26,7 @@ use super::session::{Sent, WebSocketConn};
 use super::timers::{self, Due};
 use super::topics::Publication;
 use crate::config::SlowReader;
-use crate::reactor::{Event, Reactor, Receive};
+use crate::reactor::{Connection, Event, Reactor, Receive};
 
 /// A shard without its connections.
 pub(crate) struct Driver<R> {
@@ -69,7 +69,7 @@ impl<R: Reactor> Driver<R> {
                 entry.broke(error);
                 entry.advance(Phase::Dead, self.egress.now_ms);
             }
-            Event::Accepted(_) | Event::AcceptFailed(_) | Event::Closed => {
+            Event::Accepted(_) | Event::AcceptFailed(_) | Event::Closed | Event::Released(_) => {
                 unreachable!("the loop takes these itself")
             }
         }
@@ -148,11 +148,11 @@ impl<R: Reactor> Driver<R> {
         if entry.phase > Phase::Open {
             entry.flags.set_paused(false);
         }
-        if entry.phase == Phase::Lingering {
-            // What comes is discarded: the peer must get to its FIN.
+        if matches!(entry.phase, Phase::Leaving | Phase::Lingering) {
+            // What comes is discarded: the peer must get to its FIN, or to the end of a packet.
             entry.flags.set_held_back(false);
         }
-        let waits = entry.phase == Phase::Deciding || entry.flags.paused();
+        let waits = entry.phase == Phase::Deciding || entry.flags.paused() || entry.is_unread();
         if waits && entry.receiving == Receiving::Pool {
             entry.receiving = Receiving::Paused;
             self.wire(entry).receive(Receive::Paused);
@@ -265,7 +265,7 @@ impl<R: Reactor> Driver<R> {
                     self.poll(entry);
                 }
             }
-            Phase::Closing | Phase::Lingering | Phase::Dead => {}
+            Phase::Closing | Phase::Leaving | Phase::Lingering | Phase::Dead => {}
         }
         self.settle(entry);
         self.arm(entry);
@@ -308,6 +308,16 @@ impl<R: Reactor> Driver<R> {
         self.arm(entry);
     }
 
+    /// The reactor has given the socket of a connection back.
+    pub(super) fn released(&mut self, entry: &mut Entry, connection: Connection) {
+        // Whoever wanted it may have failed meanwhile.
+        if entry.phase == Phase::Leaving {
+            self.guarded(entry, |driver, entry| {
+                driver.call(entry, |route, cx, entry| route.released(cx, entry, connection));
+            });
+        }
+    }
+
     /// The end of the turn for a dirty connection: one gathered send, unless one is still open.
     pub(super) fn flush(&mut self, entry: &mut Entry) {
         entry.flags.set_dirty(false);
@@ -329,6 +339,9 @@ impl<R: Reactor> Driver<R> {
                 entry.flags.set_doubtful(true);
                 self.unsure.push(entry.key);
             }
+        }
+        if entry.phase == Phase::Leaving && entry.iproto_mut().is_some_and(Iproto::may_release) {
+            self.reactor.release(entry.socket);
         }
         let is_last = !entry.closes_last() || entry.flags.ended();
         if entry.phase == Phase::Lingering && is_last && !entry.flags.shut() {
@@ -430,7 +443,7 @@ impl<R: Reactor> Driver<R> {
 
     pub(super) fn received(&mut self, entry: &mut Entry, bytes: Lease) {
         match entry.phase {
-            Phase::Open | Phase::Closing => {
+            Phase::Open | Phase::Closing | Phase::Leaving => {
                 self.call(entry, |route, cx, entry| route.received(cx, entry, bytes))
             }
             Phase::Head => {
@@ -447,7 +460,7 @@ impl<R: Reactor> Driver<R> {
     }
 
     fn filled(&mut self, entry: &mut Entry, lease: Lease, filled: usize) {
-        if matches!(entry.phase, Phase::Open | Phase::Closing) {
+        if matches!(entry.phase, Phase::Open | Phase::Closing | Phase::Leaving) {
             self.call(entry, |route, cx, entry| route.filled(cx, entry, lease, filled));
         }
     }
@@ -458,7 +471,7 @@ impl<R: Reactor> Driver<R> {
         entry.flags.set_ended(true);
         let now_ms = self.egress.now_ms;
         match (entry.phase, &entry.protocol) {
-            (Phase::Open, Protocol::Raw | Protocol::Iproto(_)) => {
+            (Phase::Open | Phase::Leaving, Protocol::Raw | Protocol::Iproto(_)) => {
                 self.guarded(entry, |driver, entry| {
                     driver.call(entry, |route, cx, entry| route.ended(cx, entry));
                 });

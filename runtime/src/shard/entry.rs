@@ -51,6 +51,9 @@ pub(crate) enum Phase {
     Open,
     /// We sent a close frame and wait for the peer's.
     Closing,
+    /// Its socket is taken away from the shard: what is queued leaves, then the reactor gives it
+    /// back.
+    Leaving,
     /// Our side is done: what is queued leaves, then FIN, then the peer's bytes are discarded
     /// until its FIN, so that no reset destroys what it has not read yet.
     Lingering,
@@ -238,9 +241,14 @@ impl Entry {
 
     /// Whether what the peer sends is received at all.
     pub(crate) fn wants_bytes(&self) -> bool {
-        let waits = matches!(self.phase, Phase::Deciding | Phase::Dead);
+        let waits = matches!(self.phase, Phase::Deciding | Phase::Dead) || self.is_unread();
         let unread = self.flags.held_back() || self.flags.paused();
         !waits && !unread && !self.flags.ended()
+    }
+
+    /// Whether what the peer sends is for somebody else to read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.phase == Phase::Leaving && !self.iproto().is_some_and(Iproto::is_skipping)
     }
 
     /// Whether the peer is to be the first to close: a WebSocket client leaves that to the server

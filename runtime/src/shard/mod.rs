@@ -55,7 +55,7 @@ pub use executor::{Sleep, Task};
 pub use extra::{SessionStats, TIMERS_MAX, TimerRefused};
 pub use handler::{Closed, Handler, RawHandler, Upgrade};
 pub use iproto::{
-    Body, Call, CallError, IprotoClientHandler, IprotoClosed, IprotoHandler, IprotoPeer,
+    Body, Call, CallError, Hijacked, IprotoClientHandler, IprotoClosed, IprotoHandler, IprotoPeer,
     IprotoRequest, IprotoSession, Mux, Payload, RemoteReply, Reply, Response,
 };
 pub(crate) use iproto::{Iproto, IprotoDialled, IprotoRoute};

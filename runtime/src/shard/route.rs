@@ -20,6 +20,7 @@ use super::link::Link;
 use super::outbox::Egress;
 use super::request::Request;
 use super::session::Session;
+use crate::reactor::Connection;
 
 /// What a route works with, beside the connection itself.
 pub(crate) struct Context<'a> {
@@ -116,6 +117,11 @@ pub(crate) trait Route {
     fn ended(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         entry.blame(Closed::ByPeer(None));
         linger(cx, entry);
+    }
+
+    /// The socket of a session that is leaving belongs to nobody any more.
+    fn released(&mut self, cx: &mut Context<'_>, entry: &mut Entry, connection: Connection) {
+        let _ = (cx, entry, connection);
     }
 
     /// The session is over: tells the handler and forgets the user's data.

@@ -109,6 +109,10 @@ impl<R: Reactor> Reactor for Recording<R> {
         self.inner.close(socket);
     }
 
+    fn release(&mut self, socket: Socket) {
+        self.inner.release(socket);
+    }
+
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
         self.inner.peer_address(socket)
     }

@@ -45,6 +45,7 @@ pub(crate) fn deadline(entry: &Entry, settings: &Settings, own: Option<u64>) -> 
             let patience = settings.close_timeout_ms;
             stall(entry, settings).or(Some(entry.since_ms + patience))
         }
+        Phase::Leaving => Some(entry.since_ms + patience_of_iproto(settings)),
         // Its client has a timer of its own, which goes over several connections.
         Phase::Dialing | Phase::Dead => None,
     }
@@ -63,7 +64,16 @@ pub(crate) fn due(entry: &Entry, settings: &Settings, own: Option<u64>, now_ms: 
         Phase::Open if now_ms < entry.heard_ms + settings.idle_timeout_ms => Due::Ping,
         Phase::Open => Due::Idle,
         Phase::Closing | Phase::Lingering => Due::Close,
+        Phase::Leaving => Due::Stalled,
         Phase::Dialing | Phase::Dead => Due::Nothing,
+    }
+}
+
+/// How long a shutdown may take; without a limit of its own, as long as any end.
+fn patience_of_iproto(settings: &Settings) -> u64 {
+    match settings.iproto.shutdown_timeout_ms {
+        0 => settings.close_timeout_ms,
+        limit => limit,
     }
 }
 

@@ -267,8 +267,10 @@ impl<R: Reactor> Turn<R> {
 
     fn session_event(&mut self, key: Key, event: Event) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if !matches!(event, Event::Closed) {
-            return self.driver.dispatch(entry, event);
+        match event {
+            Event::Closed => {}
+            Event::Released(connection) => self.driver.released(entry, connection),
+            event => return self.driver.dispatch(entry, event),
         }
         // The reactor let go of the socket: nothing names the slot any more.
         entry.phase = Phase::Dead;

@@ -258,6 +258,10 @@ impl Reactor for Belt {
         self.inner.close(socket);
     }
 
+    fn release(&mut self, socket: Socket) {
+        self.inner.release(socket);
+    }
+
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
         self.inner.peer_address(socket)
     }

@@ -20,6 +20,7 @@ mod connect;
 mod end;
 mod into;
 mod receive;
+mod release;
 mod segments;
 mod send;
 mod starve;
@@ -35,6 +36,7 @@ const ROOMS: &[&[&str]] = &[
     end::CASES,
     into::CASES,
     receive::CASES,
+    release::CASES,
     segments::CASES,
     send::CASES,
     starve::CASES,

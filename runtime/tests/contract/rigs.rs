@@ -166,6 +166,10 @@ impl Reactor for AnyReactor {
         each!(self, reactor => reactor.close(socket));
     }
 
+    fn release(&mut self, socket: Socket) {
+        each!(self, reactor => reactor.release(socket));
+    }
+
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
         each!(self, reactor => reactor.peer_address(socket))
     }

@@ -9,6 +9,8 @@ mod channel;
 #[allow(dead_code, reason = "its servers speak WebSocket")]
 #[path = "../child/mod.rs"]
 mod child;
+mod hijack;
+mod hijack_time;
 mod pool;
 mod pool_time;
 mod recorded;

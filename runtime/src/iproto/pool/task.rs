@@ -97,7 +97,10 @@ impl Task {
                 Ok(channel) => match channel.begin(self.msg, body, self.want) {
                     Ok(pending) if pending.is_nothing() => return Step::Ended(Ok(Bytes::new())),
                     Ok(pending) => return Step::Sent(pending),
-                    Err((CallError::Stopped | CallError::NoChannel, back)) => {
+                    Err((
+                        CallError::Stopped | CallError::Hijacked | CallError::NoChannel,
+                        back,
+                    )) => {
                         self.pool.forget(&channel);
                         body = back;
                     }

@@ -17,7 +17,7 @@ pub(super) const HUNG_UP: u32 = libc::EPOLLHUP as u32;
 /// A row of the table of sockets.
 pub(super) struct Entry {
     pub(super) token: Token,
-    /// `None` once the socket failed or was closed.
+    /// `None` once the socket failed, was closed or released.
     fd: Option<OwnedFd>,
     /// Where the rest of a blocked send waits.
     pub(super) blocked: u32,
@@ -44,8 +44,10 @@ pub(super) enum Phase {
     Listening,
     Connecting,
     Open,
+    /// To be handed over when what blocked has left.
+    Releasing,
     Failed,
-    /// Only [`Event::Closed`](crate::reactor::Event::Closed) is to come.
+    /// Only the last completion is to come.
     Closed,
 }
 

@@ -87,6 +87,7 @@ pub struct Epoll {
 enum Due {
     Connected,
     Failed(io::Error),
+    Released(Connection),
     Closed,
 }
 
@@ -184,6 +185,10 @@ impl Epoll {
                 _ if is_closed => {}
                 Due::Connected => batch.push(token, Event::Connected),
                 Due::Failed(error) => batch.push(token, Event::Failed(error)),
+                Due::Released(connection) => {
+                    self.sockets.remove(socket);
+                    batch.push(token, Event::Released(connection));
+                }
             }
         }
     }
@@ -200,7 +205,7 @@ impl Epoll {
             match self.sockets.get(socket).map(|entry| entry.phase) {
                 Some(Phase::Listening) => self.accept_some(socket, batch),
                 Some(Phase::Connecting) => self.finish_connect(socket, batch),
-                Some(Phase::Open) => self.handle_stream(socket, events, batch),
+                Some(Phase::Open | Phase::Releasing) => self.handle_stream(socket, events, batch),
                 Some(Phase::Failed | Phase::Closed) | None => {}
             }
         }
@@ -312,9 +317,19 @@ impl Reactor for Epoll {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         if entry.phase != Phase::Closed {
             entry.phase = Phase::Closed;
-            self.release(socket);
+            self.give_back(socket);
             self.due.push_back((socket, Due::Closed));
         }
+    }
+
+    fn release(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        if entry.phase != Phase::Open {
+            return;
+        }
+        entry.phase = Phase::Releasing;
+        self.stop_receiving(socket);
+        self.hand_over_if_sent(socket);
     }
 
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {

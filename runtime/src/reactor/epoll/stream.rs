@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use hioload_pools::Shared;
 
@@ -193,6 +193,7 @@ impl Epoll {
             let place = mem::replace(&mut entry.blocked, NONE);
             self.spares.keep(self.blocked.take(place).expect("it was there"));
             self.watch(socket);
+            self.hand_over_if_sent(socket);
         }
     }
 
@@ -209,20 +210,42 @@ impl Epoll {
     pub(super) fn fail(&mut self, socket: Socket, error: io::Error) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         entry.phase = Phase::Failed;
-        self.release(socket);
+        self.give_back(socket);
         self.due.push_back((socket, Due::Failed(error)));
     }
 
-    /// Gives back all that a socket holds but its row in the table.
-    pub(super) fn release(&mut self, socket: Socket) {
+    /// Receives nothing more for a socket, and gives back what that needs.
+    pub(super) fn stop_receiving(&mut self, socket: Socket) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
-        let fd: Option<OwnedFd> = entry.take_fd();
+        entry.mode = Mode::Paused;
         drop(self.leases.take(mem::replace(&mut entry.lease, NONE)));
-        if let Some(rest) = self.blocked.take(mem::replace(&mut entry.blocked, NONE)) {
-            self.spares.keep(rest);
-        }
         if mem::take(&mut entry.is_starved) {
             self.starved.retain(|starved| *starved != socket);
+        }
+    }
+
+    /// Lets go of a socket that is being released, once nothing is to be sent any more.
+    pub(super) fn hand_over_if_sent(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        if entry.phase != Phase::Releasing || entry.blocked != NONE {
+            return;
+        }
+        let is_watched = entry.is_watched;
+        let Some(fd) = entry.take_fd() else { return };
+        if is_watched {
+            // It fails only if it is not watched after all.
+            let _ = self.kernel.remove(fd.as_fd());
+        }
+        self.due.push_back((socket, Due::Released(Connection::from(fd))));
+    }
+
+    /// Gives back all that a socket holds but its row in the table.
+    pub(super) fn give_back(&mut self, socket: Socket) {
+        self.stop_receiving(socket);
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        let fd: Option<OwnedFd> = entry.take_fd();
+        if let Some(rest) = self.blocked.take(mem::replace(&mut entry.blocked, NONE)) {
+            self.spares.keep(rest);
         }
         if let Some(fd) = fd {
             self.kernel.close(fd);

@@ -95,8 +95,8 @@ struct Entry {
     is_starved: bool,
     /// Its subscription has ended: nothing is received until it is made again.
     is_unsubscribed: bool,
-    /// Its end is still to be reported.
-    is_closing: bool,
+    /// Its end, or that it is released, is still to be reported.
+    is_ending: bool,
 }
 
 /// Where in the network a socket is.
@@ -109,6 +109,8 @@ enum Place {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// To be handed over when what blocked has left.
+    Releasing,
     Failed,
     Closed,
 }
@@ -119,6 +121,7 @@ enum Due {
     Failed(io::Error),
     /// It was in flight when the socket was closed.
     InFlight(Event),
+    Released(Connection),
     Closed,
 }
 
@@ -181,7 +184,7 @@ impl SimReactor {
             is_finishing: false,
             is_starved: false,
             is_unsubscribed: false,
-            is_closing: false,
+            is_ending: false,
         };
         self.sockets.insert(entry)
     }
@@ -220,6 +223,10 @@ impl SimReactor {
                 _ if is_closed => {}
                 Due::Connected => batch.push(token, Event::Connected),
                 Due::Failed(error) => batch.push(token, Event::Failed(error)),
+                Due::Released(connection) => {
+                    self.sockets.remove(socket);
+                    batch.push(token, Event::Released(connection));
+                }
             }
         }
     }
@@ -230,8 +237,8 @@ impl SimReactor {
         while !batch.is_full() {
             let Some(socket) = self.ready.pop_front() else { break };
             let Some(entry) = self.sockets.get_mut(socket) else { continue };
-            if mem::take(&mut entry.is_closing) {
-                self.due.push_back((socket, Due::Closed));
+            if mem::take(&mut entry.is_ending) {
+                self.end(socket);
                 continue;
             }
             match entry.place {
@@ -333,7 +340,7 @@ impl Reactor for SimReactor {
 
     fn receive(&mut self, socket: Socket, mode: Receive) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
-        if entry.place.is_none() || entry.has_ended {
+        if entry.place.is_none() || entry.has_ended || entry.phase != Phase::Open {
             return;
         }
         let is_outstanding = matches!(entry.mode, Receive::Into(_));
@@ -351,7 +358,7 @@ impl Reactor for SimReactor {
     fn shutdown(&mut self, socket: Socket) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Some(Place::End(end)) = entry.place else { return };
-        if !entry.is_finishing {
+        if !entry.is_finishing && entry.phase == Phase::Open {
             entry.is_finishing = true;
             if entry.blocked.is_empty() {
                 self.net.state().shut_down(end);
@@ -369,14 +376,25 @@ impl Reactor for SimReactor {
         }
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         entry.phase = Phase::Closed;
-        if self.net.strikes(Knob::DelayedClose) {
-            entry.is_closing = true;
-            let owner = self.owner(socket);
-            self.net.state().notify_later(owner, CLOSE_DELAY_MAX);
-        } else {
-            self.due.push_back((socket, Due::Closed));
+        self.end_soon(socket);
+        self.give_back(socket);
+    }
+
+    fn release(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get(socket) else { return };
+        let is_connecting =
+            |(of, due): &(Socket, Due)| *of == socket && matches!(due, Due::Connected);
+        let is_open = entry.phase == Phase::Open && !self.due.iter().any(is_connecting);
+        if !is_open || !matches!(entry.place, Some(Place::End(_))) {
+            return;
         }
-        self.release(socket);
+        if self.net.strikes(Knob::LateCompletion) {
+            self.catch_in_flight(socket);
+        }
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        entry.phase = Phase::Releasing;
+        self.stop_receiving(socket);
+        self.release_if_sent(socket);
     }
 
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {

@@ -378,6 +378,14 @@ impl State {
         Ok(None)
     }
 
+    /// Nobody is told of an end any more, until somebody owns it again; dropping it closes it.
+    pub(super) fn disown(&mut self, end: End) -> Connection {
+        if let Some(wire) = self.wires.get_mut(end.wire) {
+            wire.disown(end);
+        }
+        Connection::of_network(end.to_number(), Arc::clone(&self.orphans))
+    }
+
     /// Closes a port; connections that nobody accepted are reset.
     pub(super) fn unlisten(&mut self, port: u16) {
         let Some(backlog) = self.listeners.remove(&port) else { return };

@@ -8,7 +8,7 @@ use hioload_pools::Shared;
 
 use super::faults::{Knob, RECEIVE_ERRORS, SEND_ERRORS};
 use super::wire::End;
-use super::{Due, Net, Phase, Place, SimReactor, take_lease};
+use super::{CLOSE_DELAY_MAX, Due, Net, Phase, Place, SimReactor, take_lease};
 use crate::reactor::batch::Batch;
 use crate::reactor::{Event, Receive, Socket};
 
@@ -173,7 +173,7 @@ impl SimReactor {
     pub(super) fn send_now(&mut self, socket: Socket, segments: impl Iterator<Item = Shared>) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         let Some(Place::End(end)) = entry.place else { return };
-        if entry.is_finishing {
+        if entry.is_finishing || entry.phase != Phase::Open {
             return;
         }
         assert!(entry.blocked.is_empty(), "nothing is sent while a send is blocked");
@@ -211,6 +211,9 @@ impl SimReactor {
                 }
                 if done && entry.is_finishing {
                     self.net.state().shut_down(end);
+                }
+                if done {
+                    self.release_if_sent(socket);
                 }
             }
             Err(error) => self.fail(socket, error),
@@ -253,20 +256,60 @@ impl SimReactor {
     pub(super) fn fail(&mut self, socket: Socket, error: io::Error) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
         entry.phase = Phase::Failed;
-        self.release(socket);
+        self.give_back(socket);
         self.due.push_back((socket, Due::Failed(error)));
     }
 
-    /// Gives back all that a socket holds but its row in the table.
-    pub(super) fn release(&mut self, socket: Socket) {
+    /// Releases a socket of which that was asked, once nothing is to be sent any more.
+    pub(super) fn release_if_sent(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get(socket) else { return };
+        if entry.phase == Phase::Releasing && entry.blocked.is_empty() {
+            self.end_soon(socket);
+        }
+    }
+
+    /// Ends a socket that is closed or released now, or after a while.
+    pub(super) fn end_soon(&mut self, socket: Socket) {
+        if !self.net.strikes(Knob::DelayedClose) {
+            return self.end(socket);
+        }
+        if let Some(entry) = self.sockets.get_mut(socket) {
+            entry.is_ending = true;
+            let owner = self.owner(socket);
+            self.net.state().notify_later(owner, CLOSE_DELAY_MAX);
+        }
+    }
+
+    /// What was closed is over, what was released belongs to nobody again.
+    pub(super) fn end(&mut self, socket: Socket) {
         let Some(entry) = self.sockets.get_mut(socket) else { return };
-        entry.blocked = std::collections::VecDeque::new();
+        let due = match (entry.phase, entry.place) {
+            (Phase::Closed, _) => Due::Closed,
+            (Phase::Releasing, Some(Place::End(end))) => {
+                entry.place = None;
+                Due::Released(self.net.state().disown(end))
+            }
+            _ => return,
+        };
+        self.due.push_back((socket, due));
+    }
+
+    /// Receives nothing more for a socket, and gives back what that needs.
+    pub(super) fn stop_receiving(&mut self, socket: Socket) {
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
         drop(take_lease(&mut entry.mode));
         if mem::take(&mut entry.is_starved) {
             self.starved.retain(|starved| *starved != socket);
         }
-        let place = entry.place.take();
         entry.is_unsubscribed = false;
+    }
+
+    /// Gives back all that a socket holds but its row in the table.
+    pub(super) fn give_back(&mut self, socket: Socket) {
+        self.stop_receiving(socket);
+        let Some(entry) = self.sockets.get_mut(socket) else { return };
+        entry.blocked = std::collections::VecDeque::new();
+        let place = entry.place.take();
         self.stats.calls += 1;
         match place {
             Some(Place::Port(port)) => self.net.state().unlisten(port),

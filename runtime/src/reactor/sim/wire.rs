@@ -95,6 +95,10 @@ impl Wire {
         Self { number, pipes: [pipe(), pipe()], sides: [side(), side()] }
     }
 
+    pub(super) const fn disown(&mut self, end: End) {
+        self.sides[end.side].owner = None;
+    }
+
     pub(super) const fn was_reset(&self, end: End) -> bool {
         self.sides[end.side].error.is_some()
     }

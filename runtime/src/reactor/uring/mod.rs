@@ -476,6 +476,10 @@ impl Reactor for Uring {
         self.do_close(socket);
     }
 
+    fn release(&mut self, socket: Socket) {
+        self.do_release(socket);
+    }
+
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
         self.do_peer_address(socket)
     }

@@ -25,7 +25,7 @@ const SINGLE_SHOT_BYTES: usize = 16 << 10;
 impl Uring {
     pub(super) fn do_receive(&mut self, socket: Socket, receive: Receive) {
         let Some(slot) = self.table.get_mut(socket) else { return };
-        if !slot.is_live() || slot.has(Flags::LISTENER) {
+        if !slot.is_usable() || slot.has(Flags::LISTENER) {
             return;
         }
         assert!(slot.mode != Mode::Into, "a lease is outstanding: the contract of Receive::Into");
@@ -139,7 +139,7 @@ impl Uring {
 
     /// Arms whatever the mode of the socket asks for.
     pub(super) fn arm_wanted(&mut self, socket: Socket) {
-        let Some(slot) = self.table.get(socket).filter(|slot| slot.is_live()) else { return };
+        let Some(slot) = self.table.get(socket).filter(|slot| slot.is_usable()) else { return };
         match slot.mode {
             Mode::Paused => {}
             Mode::Pool if slot.has(Flags::LISTENER) => self.arm_accept(socket),
@@ -188,7 +188,7 @@ impl Uring {
         }
         if is_last {
             self.arm_wanted(socket);
-            self.close_if_quiet(socket);
+            self.end_if_quiet(socket);
         }
     }
 
@@ -240,7 +240,7 @@ impl Uring {
         slot.unset(Flags::INTO_ARMED);
         if !slot.is_live() {
             drop(self.take_lease(socket));
-            return self.close_if_quiet(socket);
+            return self.end_if_quiet(socket);
         }
         match usize::try_from(result) {
             Ok(0) => self.ended(socket),
@@ -249,9 +249,10 @@ impl Uring {
                 let lease = self.take_lease(socket).expect("in this mode there is a lease");
                 self.tell(socket, Event::ReceivedInto { lease, filled });
             }
-            Err(_) if is_passing(-result) => self.arm_into(socket),
+            Err(_) if is_passing(-result) => self.arm_wanted(socket),
             Err(_) => self.fail(socket, io::Error::from_raw_os_error(-result)),
         }
+        self.end_if_quiet(socket);
     }
 
     /// Takes the caller's lease back from the slot, which pauses it.

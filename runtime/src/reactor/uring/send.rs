@@ -205,7 +205,7 @@ impl Rest {
 impl Uring {
     pub(super) fn do_send(&mut self, socket: Socket, segments: impl IntoIterator<Item = Shared>) {
         let Some(slot) = self.table.get(socket) else { return };
-        if !slot.is_live() || slot.has(Flags::SHUT_DOWN) {
+        if !slot.is_usable() || slot.has(Flags::SHUT_DOWN) {
             return;
         }
         let (fd, is_busy) = (slot.fd(), slot.has(Flags::SENDING.and(Flags::BLOCKED)));
@@ -254,7 +254,7 @@ impl Uring {
     }
 
     pub(super) fn do_shutdown(&mut self, socket: Socket) {
-        let Some(slot) = self.table.get_mut(socket).filter(|slot| slot.is_live()) else { return };
+        let Some(slot) = self.table.get_mut(socket).filter(|slot| slot.is_usable()) else { return };
         if slot.has(Flags::SHUT_DOWN) {
             return;
         }
@@ -327,7 +327,7 @@ impl Uring {
             self.fail(socket, io::Error::from_raw_os_error(-result));
         }
         self.shut_down_if_sent(socket);
-        self.close_if_quiet(socket);
+        self.end_if_quiet(socket);
     }
 
     /// Lets go of the sends of this turn, if the kernel is done with them; answers whether, and
@@ -351,7 +351,7 @@ impl Uring {
                 self.sent_bytes += u64::from(bytes);
             }
             self.shut_down_if_sent(socket);
-            self.close_if_quiet(socket);
+            self.end_if_quiet(socket);
         }
         self.turn.sends.clear();
         self.turn.segments.clear();

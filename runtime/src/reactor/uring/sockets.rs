@@ -2,7 +2,8 @@
 //!
 //! A socket is closed in steps, each of which waits for the one before: everything in flight is
 //! cancelled; when the last completion that names the slot has come, the descriptor is closed by
-//! an entry of its own; with its completion the slot is free and the caller is told.
+//! an entry of its own; with its completion the slot is free and the caller is told. One that is
+//! released goes the same way, but only receives are cancelled, and the descriptor is handed over.
 
 use std::io;
 use std::net::SocketAddr;
@@ -62,7 +63,7 @@ impl Uring {
             self.arm_wanted(socket);
             self.shut_down_if_sent(socket);
         }
-        self.close_if_quiet(socket);
+        self.end_if_quiet(socket);
     }
 
     pub(super) fn do_accept(&mut self, listener: Socket, armed: bool) {
@@ -110,7 +111,7 @@ impl Uring {
         }
         if is_last {
             self.arm_wanted(listener);
-            self.close_if_quiet(listener);
+            self.end_if_quiet(listener);
         }
     }
 
@@ -189,13 +190,37 @@ impl Uring {
         if operations > 0 {
             self.cancel(CancelBuilder::fd(fd).all());
         }
-        self.close_if_quiet(socket);
+        self.end_if_quiet(socket);
     }
 
-    /// Closes the descriptor of a closing socket that no operation names any more.
-    pub(super) fn close_if_quiet(&mut self, socket: Socket) {
+    pub(super) fn do_release(&mut self, socket: Socket) {
+        let Some(slot) = self.table.get_mut(socket).filter(|slot| slot.is_usable()) else { return };
+        if slot.has(Flags::LISTENER.and(Flags::CONNECTING)) {
+            return;
+        }
+        slot.set(Flags::RELEASING);
+        if slot.mode == Mode::Pool {
+            slot.mode = Mode::Paused;
+        }
+        if slot.has(Flags::INTO_ARMED) {
+            let target = user_data(Operation::ReceiveInto, socket.index(), socket.generation());
+            self.cancel(CancelBuilder::user_data(target));
+        }
+        self.cancel_armed(socket);
+        self.end_if_quiet(socket);
+    }
+
+    /// Goes on with the end of a socket that no operation names any more: closes its descriptor, or
+    /// hands it over.
+    pub(super) fn end_if_quiet(&mut self, socket: Socket) {
         let Some(slot) = self.table.get_mut(socket) else { return };
-        if !slot.has(Flags::CLOSING) || slot.operations > 0 {
+        if slot.operations > 0 {
+            return;
+        }
+        if slot.has(Flags::RELEASING) && slot.is_live() {
+            return self.hand_over(socket);
+        }
+        if !slot.has(Flags::CLOSING) {
             return;
         }
         let Some(fd) = slot.fd.take() else { return };
@@ -203,6 +228,13 @@ impl Uring {
         let data = user_data(Operation::Close, socket.index(), socket.generation());
         let entry = opcode::Close::new(Fd(fd.into_raw_fd())).build().user_data(data);
         self.start(socket, entry);
+    }
+
+    fn hand_over(&mut self, socket: Socket) {
+        drop(self.take_lease(socket));
+        let slot = self.table.remove(socket).expect("the slot lives until now");
+        let fd = slot.fd.expect("only a closing slot has no descriptor");
+        self.tell_of(socket, slot.token, Event::Released(Connection::from(fd)));
     }
 
     pub(super) fn on_closed(&mut self, socket: Socket) {

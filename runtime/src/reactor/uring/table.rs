@@ -95,6 +95,8 @@ impl Flags {
     /// FIN shall follow what is being sent.
     pub(super) const FIN_WAITS: Self = Self(1 << 11);
     pub(super) const LISTENER: Self = Self(1 << 12);
+    /// To be given back to the caller, who is still told of what happens before that.
+    pub(super) const RELEASING: Self = Self(1 << 13);
 
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -137,6 +139,11 @@ impl Slot {
     /// Whether the caller is still told of anything but the close.
     pub(super) const fn is_live(&self) -> bool {
         !self.has(Flags::CLOSING.and(Flags::FAILED))
+    }
+
+    /// Whether the caller can ask anything of it but to close it.
+    pub(super) const fn is_usable(&self) -> bool {
+        self.is_live() && !self.has(Flags::RELEASING)
     }
 
     /// The descriptor, for an entry.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::body::Body;
 use super::error::CallError;
 use super::handler::{ERROR_BODY, Handler, IprotoClosed, IprotoPeer, IprotoRequest};
+use super::hijack::Hijacked;
 use super::route::IprotoRoute;
 use super::session::IprotoSession;
 use crate::iproto::Connect;
@@ -114,6 +115,17 @@ pub trait IprotoClientHandler: 'static {
         let _ = (shard, session);
     }
 
+    /// The socket of this connection, after [`IprotoSession::hijack`]: everything that was queued has
+    /// left, and nothing was read beyond `hijacked.unread`. [`closed`](Self::closed) follows.
+    fn hijacked(
+        &mut self,
+        shard: &mut Shard,
+        session: &mut IprotoSession<'_, ()>,
+        hijacked: Hijacked,
+    ) {
+        let _ = (shard, session, hijacked);
+    }
+
     /// The connection is over; called once for each [`opened`](Self::opened).
     fn closed(
         &mut self,
@@ -218,6 +230,15 @@ impl<H: IprotoClientHandler> Handler for ByUser<H> {
 
     fn shutdown(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, ()>) {
         self.0.shutdown(shard, session);
+    }
+
+    fn hijacked(
+        &mut self,
+        shard: &mut Shard,
+        session: &mut IprotoSession<'_, ()>,
+        hijacked: Hijacked,
+    ) {
+        self.0.hijacked(shard, session, hijacked);
     }
 
     fn closed(

@@ -15,6 +15,10 @@ pub enum CallError {
     /// The connection shuts down, or has ended: it takes no new calls.
     #[error("not sent: the connection shuts down or has ended; use another one")]
     Stopped,
+    /// The connection was taken away ([`Channel::hijack`](crate::iproto::Channel::hijack)). Whether
+    /// the peer acted on a call that was made before is not known.
+    #[error("the connection was hijacked; whether the peer acted on a call is not known")]
+    Hijacked,
     /// There is no connection at the moment: it is being opened again.
     #[error("not sent: there is no connection at the moment; try again later")]
     NoChannel,

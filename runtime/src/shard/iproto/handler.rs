@@ -7,6 +7,7 @@ use hioload_protocol::iproto::CloseReason;
 
 use super::body::Body;
 use super::error::CallError;
+use super::hijack::Hijacked;
 use super::late::Reply;
 use super::session::IprotoSession;
 use crate::reactor::Socket;
@@ -124,6 +125,17 @@ pub trait Handler: 'static {
         let _ = (shard, session);
     }
 
+    /// The socket of this connection, after [`IprotoSession::hijack`]: everything that was queued has
+    /// left, and nothing was read beyond `hijacked.unread`. [`closed`](Self::closed) follows.
+    fn hijacked(
+        &mut self,
+        shard: &mut Shard,
+        session: &mut IprotoSession<'_, Self::Session>,
+        hijacked: Hijacked,
+    ) {
+        let _ = (shard, session, hijacked);
+    }
+
     /// The connection is over; called once for each that was accepted. Nothing can be sent.
     fn closed(
         &mut self,
@@ -197,6 +209,8 @@ pub enum IprotoClosed {
     Panicked,
     /// The pool had no memory for what was to be sent.
     OutOfMemory,
+    /// Its socket was taken away.
+    Hijacked,
     /// The connection broke.
     Lost,
 }

@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod error;
 mod handler;
+mod hijack;
 mod late;
 mod mux;
 mod response;
@@ -25,6 +26,7 @@ pub use body::{Body, Payload};
 pub use client::IprotoClientHandler;
 pub use error::CallError;
 pub use handler::{Handler as IprotoHandler, IprotoClosed, IprotoPeer, IprotoRequest};
+pub use hijack::Hijacked;
 pub use late::{RemoteReply, Reply};
 pub use mux::Mux;
 pub use response::Response;
@@ -34,6 +36,7 @@ pub(crate) use client::IprotoDialled;
 pub(crate) use late::{Answer, Late, LateQueue};
 pub(crate) use route::IprotoRoute;
 
+use hijack::Hijack;
 use response::Slot;
 
 /// Who waits for the response to a call.
@@ -59,6 +62,8 @@ pub(crate) struct Iproto {
     pub(super) connection: Connection<Lease, Caller>,
     /// When the timer of the connection fires.
     armed_ms: u64,
+    /// Somebody takes its socket.
+    hijack: Option<Box<Hijack>>,
 }
 
 impl Iproto {
@@ -66,7 +71,7 @@ impl Iproto {
     pub(crate) const BYTES: usize = size_of::<Self>();
 
     const fn new(now_ms: u64) -> Self {
-        Self { connection: Connection::new(now_ms), armed_ms: u64::MAX }
+        Self { connection: Connection::new(now_ms), armed_ms: u64::MAX, hijack: None }
     }
 
     /// When it must be polled if nothing happens before.

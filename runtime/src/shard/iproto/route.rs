@@ -8,9 +8,11 @@ use hioload_protocol::iproto::{Action, CloseReason, Env, Event, ReplyTo, Violati
 use super::body::Body;
 use super::error::CallError;
 use super::handler::{Handler, IprotoClosed, IprotoPeer, IprotoRequest};
+use super::hijack::{Hijacked, is_leaving};
 use super::late::{Answer, Late, Reply, What};
 use super::session::IprotoSession;
 use super::{Caller, Iproto};
+use crate::reactor::Connection;
 use crate::shard::entry::{Entry, Phase, Protocol};
 use crate::shard::handler::Closed;
 use crate::shard::link::Link;
@@ -152,6 +154,9 @@ impl<H: Handler> IprotoRoute<H> {
                 None => break,
             }
         }
+        if is_leaving(entry) {
+            self.drop_calls(cx, entry, CallError::Hijacked);
+        }
         let Protocol::Iproto(iproto) = &mut entry.protocol else { return };
         if entry.flags.ended() && iproto.connection.requests() == 0 && entry.phase == Phase::Open {
             // It has sent its FIN, and everything that it asked for is answered.
@@ -172,11 +177,11 @@ impl<H: Handler> IprotoRoute<H> {
     }
 
     /// Fails every call that waits.
-    fn drop_calls(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+    fn drop_calls(&mut self, cx: &mut Context<'_>, entry: &mut Entry, why: CallError) {
         while let Protocol::Iproto(iproto) = &mut entry.protocol
             && let Some(caller) = iproto.connection.take_call()
         {
-            self.answered(cx, entry, caller, Err(CallError::Dropped));
+            self.answered(cx, entry, caller, Err(why));
         }
     }
 }
@@ -209,6 +214,10 @@ impl<H: Handler> Route for IprotoRoute<H> {
                 Err(violation) => return Self::failed(cx, entry, &violation),
             }
         }
+        // Taken by the handler of what was just read: the rest is not for us.
+        if is_leaving(entry) {
+            cx.link(entry).keep(&bytes);
+        }
         self.after(cx, entry);
     }
 
@@ -227,6 +236,9 @@ impl<H: Handler> Route for IprotoRoute<H> {
     }
 
     fn filled(&mut self, cx: &mut Context<'_>, entry: &mut Entry, lease: Lease, filled: usize) {
+        if is_leaving(entry) {
+            return cx.link(entry).keep(&lease[..filled]);
+        }
         let Protocol::Iproto(iproto) = &mut entry.protocol else { return };
         let Some(buffer) = iproto.connection.buffer_mut() else { return };
         if buffer.unsplit(lease).is_err() {
@@ -288,13 +300,22 @@ impl<H: Handler> Route for IprotoRoute<H> {
     }
 
     fn ended(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
+        if is_leaving(entry) {
+            return cx.link(entry).keep_no_more();
+        }
         entry.blame(Closed::ByPeer(None));
         // Nothing can answer our calls any more, but what the peer asked for it may still read.
-        self.drop_calls(cx, entry);
+        self.drop_calls(cx, entry, CallError::Dropped);
         if let Protocol::Iproto(iproto) = &mut entry.protocol {
             iproto.connection.shutdown(cx.egress.now_ms);
         }
         self.after(cx, entry);
+    }
+
+    fn released(&mut self, cx: &mut Context<'_>, entry: &mut Entry, connection: Connection) {
+        let Some(unread) = entry.iproto_mut().and_then(Iproto::take_unread) else { return };
+        let hijacked = Hijacked { connection, unread };
+        self.call(cx, entry, |handler, shard, session| handler.hijacked(shard, session, hijacked));
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
@@ -332,6 +353,7 @@ fn reason(entry: &Entry) -> IprotoClosed {
         (Closed::Stalled, _) => IprotoClosed::Stalled,
         (Closed::Panicked, _) => IprotoClosed::Panicked,
         (Closed::OutOfMemory, _) => IprotoClosed::OutOfMemory,
+        _ if entry.iproto().is_some_and(Iproto::is_hijacked) => IprotoClosed::Hijacked,
         (_, Some(CloseReason::Gone) | None) => IprotoClosed::Lost,
         (_, Some(reason)) => IprotoClosed::Protocol(reason),
     }

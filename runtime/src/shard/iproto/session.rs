@@ -139,6 +139,22 @@ impl<'a, S> IprotoSession<'a, S> {
         self.link.end(Closed::ByHandler(CloseCode::NORMAL));
     }
 
+    /// Takes the connection out of iproto, to speak something else on it or to give it to somebody
+    /// else: what was queued leaves, calls that wait fail with [`CallError::Hijacked`], requests that
+    /// are open are not answered any more, and
+    /// [`Handler::hijacked`](super::IprotoHandler::hijacked) is given the socket. Bounded by
+    /// `iproto.shutdown_timeout_ms`, after which the connection is dropped.
+    ///
+    /// The next byte that belongs to whoever takes the socket is the one behind the packet that is
+    /// being handled in this callback. A handler that does not write `hijacked`, such as a
+    /// [`Mux`](super::Mux), drops the socket, which closes it.
+    ///
+    /// # Errors
+    /// The connection shuts down or has ended.
+    pub fn hijack(&mut self) -> Result<(), CallError> {
+        self.link.hijack()
+    }
+
     /// Calls of ours that wait for their responses.
     #[must_use]
     pub fn pending(&self) -> usize {

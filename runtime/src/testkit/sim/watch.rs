@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::ledger::{Ledger, SharedLedger, digest};
 use crate::iproto::CallError;
 use crate::shard::{Body, Closed, Handler, IprotoClosed, IprotoHandler, IprotoPeer, IprotoRequest};
-use crate::shard::{IprotoSession, Message, RawHandler, Request, Session, Shard, Upgrade};
+use crate::shard::{
+    Hijacked, IprotoSession, Message, RawHandler, Request, Session, Shard, Upgrade,
+};
 use hioload_protocol::ws::MessageKind;
 
 /// The header in which a simulated WebSocket peer says which one it is.
@@ -182,6 +184,15 @@ impl<H: IprotoHandler> IprotoHandler for Watched<H> {
 
     fn shutdown(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, H::Session>) {
         self.inner.shutdown(shard, session);
+    }
+
+    fn hijacked(
+        &mut self,
+        shard: &mut Shard,
+        session: &mut IprotoSession<'_, H::Session>,
+        hijacked: Hijacked,
+    ) {
+        self.inner.hijacked(shard, session, hijacked);
     }
 
     fn closed(
