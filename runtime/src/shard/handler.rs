@@ -244,7 +244,9 @@ pub enum Closed {
     Idle,
     /// Too much waited for the peer, and `websocket.slow_reader` is "close".
     SlowReader,
-    /// The peer read nothing for `websocket.progress_timeout_ms`: it was dropped without a word.
+    /// The peer read nothing for `websocket.progress_timeout_ms`, or, after a close of ours, took
+    /// what was queued too slowly: it was dropped without a word. This counts more than the cause
+    /// of that close.
     Stalled,
     /// A message took longer than `websocket.message_age_ms_max`.
     MessageTooOld,
