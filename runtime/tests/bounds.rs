@@ -1,9 +1,10 @@
-//! Bounds that a peer or another thread runs into in virtual time: how long an end may take, and
-//! how much may wait in a mailbox.
+//! Bounds that a peer or another thread runs into in virtual time: how long an end may take, how
+//! much may wait in a mailbox, and how much is logged.
 
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hioload::config::Config;
@@ -17,6 +18,36 @@ use rstest::rstest;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const EMPTY_MESSAGE: &[u8] = b"\x82\x80\0\0\0\0";
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
+        let writer = self.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What the handler of a bench was told.
 #[derive(Default)]
@@ -196,4 +227,41 @@ fn a_mailbox_is_bounded_in_bytes() {
     bench.advance(Duration::ZERO);
     assert!(send(40 * MIB).is_ok(), "an empty one takes any message");
     assert!(send(1).is_err());
+}
+
+/// Panics with every message.
+struct Broken;
+
+impl Handler for Broken {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {
+        panic!("asked for");
+    }
+}
+
+/// Only the next panic told how many were not: of the last flood nobody heard. It is the log that
+/// is bounded; the panic hook, here of the test harness, runs for each.
+#[test]
+fn a_flood_of_panics_is_counted_when_it_is_over() {
+    let log = Log::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber());
+    let bench = Bench::new(Broken);
+    for _ in 0..12 {
+        let mut client = bench.connect("/").expect("the bench accepts");
+        client.send_text("panic");
+        bench.advance(Duration::ZERO);
+    }
+    assert_eq!(bench.shard_stats().counters.panics, 12);
+    assert_eq!(log.lines().len(), 5);
+    bench.advance(Duration::from_secs(61));
+    let lines = log.lines();
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert!(lines[5].contains("unsaid=7"), "{lines:#?}");
+    bench.advance(Duration::from_secs(600));
+    assert_eq!(log.lines().len(), 6);
 }

@@ -17,6 +17,12 @@ use super::session::Session;
 /// the builder: it need not be `Send`, and nothing in it needs a lock. A panic in a method costs
 /// the session it was called for, which is closed with 1011; the handler lives on.
 ///
+/// A shard logs five panics a minute, and the number of the rest. The panic hook is not part of
+/// that: it is the program's, runs before a panic is caught, and Rust's default one prints each of
+/// them to standard error. Where peers may be able to cause panics, set one that is bounded, with
+/// [`std::panic::set_hook`] before the start: one that prints nothing, as the log has it, or the
+/// first few.
+///
 /// # Examples
 /// ```
 /// use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
