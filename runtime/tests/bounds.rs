@@ -4,9 +4,12 @@
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hioload::config::Config;
 use hioload::testkit::{Bench, Peer};
 use hioload::{
@@ -227,6 +230,33 @@ fn a_mailbox_is_bounded_in_bytes() {
     bench.advance(Duration::ZERO);
     assert!(send(40 * MIB).is_ok(), "an empty one takes any message");
     assert!(send(1).is_err());
+}
+
+/// A refused message was counted for a moment: a small one was refused meanwhile, for which there
+/// was room.
+#[test]
+fn a_refused_message_costs_others_nothing() {
+    let (bench, _peer, told) = asked("/");
+    let (handle, id) = (bench.handle(), told.opened.get().expect("the session is open"));
+    let send = |payload: Bytes| handle.send(id, MessageKind::Binary, payload);
+    assert!(send(Bytes::from_static(b"1")).is_ok());
+    let (large, is_over) = (Bytes::from(vec![0; 16 * MIB]), AtomicBool::new(false));
+    let tries = AtomicUsize::new(0);
+    let refused = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(send(large.clone()).is_err(), "it is one byte too many");
+                tries.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while tries.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        let refused = (0..4000).filter(|_| send(Bytes::from_static(b"2")).is_err()).count();
+        is_over.store(true, Ordering::Relaxed);
+        refused
+    });
+    assert_eq!(refused, 0, "of 4000 messages of a byte");
 }
 
 /// Panics with every message.
