@@ -194,8 +194,8 @@ impl Entry {
         self.mark_ms = now_ms;
     }
 
-    /// Moves on to a phase of its end. What is queued has its time from the first of them on, decided
-    /// once; what follows has a time of its own.
+    /// Moves on to a phase of its end. What is queued has its time from the first of them on,
+    /// decided once; what follows has a time of its own.
     pub(crate) fn end(&mut self, phase: Phase, settings: &Settings, now_ms: u64) {
         let begins = self.phase < Phase::Closing;
         let left_by_ms = self.mark_ms;

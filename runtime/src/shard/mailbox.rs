@@ -95,8 +95,8 @@ impl ShardHandle {
     ///
     /// Each message counts in full against the 16 MiB of the mailbox, also if it is a clone of
     /// `Bytes` that others share: 256 of 64 KiB fill it, whatever memory they take. One payload for
-    /// many sessions is better sent as one letter: with [`run`](Self::run) and [`Shard::send_to`], or
-    /// [`Shard::publish`].
+    /// many sessions is better sent as one letter: with [`run`](Self::run) and [`Shard::send_to`],
+    /// or [`Shard::publish`].
     ///
     /// # Errors
     /// The mailbox is full.
