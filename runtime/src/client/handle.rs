@@ -205,9 +205,10 @@ impl Sender {
 
     /// Starts the closing handshake (RFC 6455 section 7.1.2), after what was accepted by
     /// [`send`](Self::send), and waits for its end: at most `websocket.close_timeout_ms` after the
-    /// last byte of that has left, and `websocket.progress_timeout_ms` if the server reads nothing.
-    /// The reason is cut to 123 bytes. What arrives from now on is thrown away. A future that is
-    /// dropped has asked for it all the same.
+    /// last byte of that has left. What the outbox holds then has `websocket.progress_timeout_ms`
+    /// for that, and a second for each 16 KiB; a server that reads more slowly is dropped, which is
+    /// [`Closed::Stalled`]. The reason is cut to 123 bytes. What arrives from now on is thrown away.
+    /// A future that is dropped has asked for it all the same.
     pub async fn close(&self, code: CloseCode, reason: &str) -> Closed {
         let pipe = &*self.owner.0;
         pipe.close(code, reason);

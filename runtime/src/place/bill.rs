@@ -88,10 +88,12 @@ impl MemoryBill {
                 format!("{sessions} x {}", Bytes(session_bytes as u64)),
             ),
         ];
+        // One without any messages takes any, so also the largest.
+        let messages = MAILBOX_BYTES_MAX.max(config.websocket.message_bytes_max);
         items.push(counted(
             "mailbox",
-            (MAILBOX_BYTES_MAX + MAILBOX_LETTERS * size_of::<Letter>()) as u64,
-            format!("{MAILBOX_LETTERS} letters, {} of messages", Bytes(MAILBOX_BYTES_MAX as u64)),
+            (messages + MAILBOX_LETTERS * size_of::<Letter>()) as u64,
+            format!("{MAILBOX_LETTERS} letters, {} of messages", Bytes(messages as u64)),
         ));
         let (topics, each) = (limits.topics_max as u64, limits.subscriptions_max as u64);
         let subscriptions = sessions.saturating_mul(each);

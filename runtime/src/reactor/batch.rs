@@ -1,5 +1,9 @@
-//! A caller's batch while one wait fills it: at most [`BATCH_MAX`] completions, not many more bytes
-//! than a cache holds, and blocked sends.
+//! A caller's batch while one wait of epoll or of the simulated reactor fills it: at most
+//! [`BATCH_MAX`] completions, not many more bytes than a cache holds, and blocked sends.
+//!
+//! io_uring does not use it: there the kernel has received before anybody looks. A batch of it has
+//! at most [`BATCH_MAX`] completions too, and its bytes are bounded by the buffers that the kernel
+//! was given, all of `memory.buffers`, and by the rest of each large message.
 
 use super::{BATCH_MAX, Completion, Event, Token};
 

@@ -136,7 +136,8 @@ impl<R: Reactor> Driver<R> {
                     connected: dialing.key.is_some(),
                 }
             }
-            _ => Step::Over { reason: entry.ending() },
+            // Whoever closed wants no other connection, also if its last was cut.
+            _ => Step::Over { reason: entry.cause() },
         };
         if let Some(key) = self.shard.dials.over(entry.route, step) {
             self.shard.actions.push(Action::Dial(key));

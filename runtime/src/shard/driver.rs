@@ -210,6 +210,7 @@ impl<R: Reactor> Driver<R> {
             Due::Stalled => {
                 self.shard.counters.timeouts += 1;
                 entry.blame(Closed::Stalled);
+                entry.flags.set_cut(true);
                 entry.advance(Phase::Dead, now_ms);
             }
             Due::Close => entry.advance(Phase::Dead, now_ms),
@@ -335,10 +336,12 @@ impl<R: Reactor> Driver<R> {
             let flags = &entry.flags;
             let pong_waits = self.egress.late_pongs.contains_key(&entry.key.index);
             let somebody_waits = flags.full() || flags.held_back() || pong_waits;
-            if somebody_waits || entry.phase == Phase::Lingering {
+            if somebody_waits || entry.phase > Phase::Open {
                 entry.flags.set_doubtful(true);
                 self.unsure.push(entry.key);
             }
+        } else {
+            self.note_left(entry);
         }
         if entry.phase == Phase::Leaving && entry.iproto_mut().is_some_and(Iproto::may_release) {
             self.reactor.release(entry.socket);
@@ -346,7 +349,9 @@ impl<R: Reactor> Driver<R> {
         let is_last = !entry.closes_last() || entry.flags.ended();
         if entry.phase == Phase::Lingering && is_last && !entry.flags.shut() {
             entry.flags.set_shut(true);
-            entry.since_ms = self.egress.now_ms;
+            if !entry.flags.leaving() {
+                entry.mark_ms = self.egress.now_ms + self.egress.settings.close_timeout_ms;
+            }
             self.wire(entry).shutdown();
             self.settle(entry);
             self.arm(entry);
@@ -356,8 +361,16 @@ impl<R: Reactor> Driver<R> {
     /// A turn after a flush: had it blocked, that would be known by now.
     pub(super) fn confirm(&mut self, entry: &mut Entry) {
         entry.flags.set_doubtful(false);
+        self.note_left(entry);
         self.tell_drained(entry);
         self.settle_and_arm(entry);
+    }
+
+    /// Starts the clock of what follows the backlog of an end, once that has left.
+    fn note_left(&mut self, entry: &mut Entry) {
+        if entry.note_left(&self.egress.settings, self.egress.now_ms) {
+            self.arm(entry);
+        }
     }
 
     /// After something that a handler or the policy may have answered by closing.
@@ -484,7 +497,7 @@ impl<R: Reactor> Driver<R> {
     fn blocked(&mut self, entry: &mut Entry, bytes: usize) {
         entry.outbox.block(bytes);
         if entry.phase <= Phase::Open {
-            entry.since_ms = self.egress.now_ms;
+            entry.mark_ms = self.egress.now_ms;
         }
         self.hold_back(entry);
     }
@@ -512,8 +525,8 @@ impl<R: Reactor> Driver<R> {
     fn progressed(&mut self, entry: &mut Entry, bytes: usize, done: bool) {
         entry.outbox.progress(bytes);
         // A session that ends gets no new time for a part of its backlog.
-        if entry.phase <= Phase::Open || done {
-            entry.since_ms = self.egress.now_ms;
+        if entry.phase <= Phase::Open {
+            entry.mark_ms = self.egress.now_ms;
         }
         if bytes > 0 {
             // It reads, so it is there.

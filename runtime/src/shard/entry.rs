@@ -9,6 +9,7 @@ use super::dialing::Dialing;
 use super::handler::Closed;
 use super::iproto::Iproto;
 use super::outbox::Outbox;
+use super::settings::Settings;
 use crate::reactor::Socket;
 
 /// The state of a connection that is not a session yet.
@@ -83,10 +84,10 @@ pub(crate) struct Entry {
     pub(crate) deflate: DeflateId,
     /// When bytes last arrived.
     pub(crate) heard_ms: u64,
-    /// When the current phase began, or a blocked send last moved. In a session that ends, not
-    /// when it moved but when all of it had left: a peer that takes its backlog by the byte must
-    /// not keep it for ever.
-    pub(crate) since_ms: u64,
+    /// When the current phase began, or a blocked send last moved. From [`Phase::Closing`] on: when
+    /// the time is over that its end has, which nothing extends that moves. A peer that takes its
+    /// backlog by the byte must not keep it for ever.
+    pub(crate) mark_ms: u64,
     pub(crate) route: u16,
     pub(crate) phase: Phase,
     pub(crate) receiving: Receiving,
@@ -97,7 +98,7 @@ pub(crate) struct Entry {
 
 /// The yes-or-no facts about a connection, a bit each: there is one for every idle connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flags(u16);
+pub(crate) struct Flags(u32);
 
 impl Flags {
     /// Those of an open connection for which something is to be done when an event is over.
@@ -124,7 +125,7 @@ macro_rules! flags {
                 }
 
                 pub(crate) const fn $set(&mut self, on: bool) {
-                    self.0 = self.0 & !(1 << $bit) | (on as u16) << $bit;
+                    self.0 = self.0 & !(1 << $bit) | (on as u32) << $bit;
                 }
             )*
         }
@@ -164,6 +165,10 @@ flags! {
     client / set_client: 14,
     /// Receiving is paused because the handler wants no more for now.
     paused / set_paused: 15,
+    /// It ends, and what was queued then has not all left yet, as far as is known.
+    leaving / set_leaving: 16,
+    /// It was dropped with something unsent, because its peer took that too slowly.
+    cut / set_cut: 17,
 }
 
 impl Entry {
@@ -176,7 +181,7 @@ impl Entry {
             socket,
             deflate: DeflateId::NONE,
             heard_ms: now_ms,
-            since_ms: now_ms,
+            mark_ms: now_ms,
             route: 0,
             phase: Phase::Open,
             receiving: Receiving::Paused,
@@ -189,7 +194,33 @@ impl Entry {
     pub(crate) fn advance(&mut self, phase: Phase, now_ms: u64) {
         assert!(phase >= self.phase, "a connection never goes back in its life");
         self.phase = phase;
-        self.since_ms = now_ms;
+        self.mark_ms = now_ms;
+    }
+
+    /// Moves on to a phase of its end. What is queued has its time from the first of them on,
+    /// decided once; what follows has a time of its own.
+    pub(crate) fn end(&mut self, phase: Phase, settings: &Settings, now_ms: u64) {
+        let begins = self.phase < Phase::Closing;
+        let left_by_ms = self.mark_ms;
+        self.advance(phase, now_ms);
+        if begins {
+            self.flags.set_leaving(true);
+            self.mark_ms = now_ms + settings.backlog_ms(self.outbox.queued());
+        } else if self.flags.leaving() {
+            self.mark_ms = left_by_ms;
+        } else {
+            self.mark_ms = now_ms + settings.close_timeout_ms;
+        }
+    }
+
+    /// In an end: notes that nothing is queued any more, if that is so and news.
+    pub(crate) fn note_left(&mut self, settings: &Settings, now_ms: u64) -> bool {
+        let news = self.flags.leaving() && self.outbox.queued() == 0;
+        if news {
+            self.flags.set_leaving(false);
+            self.mark_ms = now_ms + settings.close_timeout_ms;
+        }
+        news
     }
 
     /// Notes why it ends, unless that is known.
@@ -197,8 +228,13 @@ impl Entry {
         self.ending.get_or_insert(cause);
     }
 
-    /// Why it ended. Without a cause the connection was lost.
+    /// Why it ended: what was cut says so, whatever began the end.
     pub(crate) fn ending(&self) -> Closed {
+        if self.flags.cut() { Closed::Stalled } else { self.cause() }
+    }
+
+    /// What began the end. Without a cause the connection was lost.
+    pub(crate) fn cause(&self) -> Closed {
         self.ending.unwrap_or(Closed::Lost)
     }
 

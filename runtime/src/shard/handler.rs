@@ -17,6 +17,12 @@ use super::session::Session;
 /// the builder: it need not be `Send`, and nothing in it needs a lock. A panic in a method costs
 /// the session it was called for, which is closed with 1011; the handler lives on.
 ///
+/// A shard logs five panics a minute, and the number of the rest. The panic hook is not part of
+/// that: it is the program's, runs before a panic is caught, and Rust's default one prints each of
+/// them to standard error. Where peers may be able to cause panics, set one that is bounded, with
+/// [`std::panic::set_hook`] before the start: one that prints nothing, as the log has it, or the
+/// first few.
+///
 /// # Examples
 /// ```
 /// use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
@@ -244,7 +250,9 @@ pub enum Closed {
     Idle,
     /// Too much waited for the peer, and `websocket.slow_reader` is "close".
     SlowReader,
-    /// The peer read nothing for `websocket.progress_timeout_ms`: it was dropped without a word.
+    /// The peer read nothing for `websocket.progress_timeout_ms`, or, after a close of ours, took
+    /// what was queued too slowly: it was dropped without a word. This counts more than the cause
+    /// of that close.
     Stalled,
     /// A message took longer than `websocket.message_age_ms_max`.
     MessageTooOld,

@@ -82,13 +82,13 @@ impl Link<'_> {
         match &mut self.entry.protocol {
             Protocol::WebSocket(connection) => {
                 connection.close_sent();
-                self.entry.advance(Phase::Closing, now_ms);
+                self.entry.end(Phase::Closing, &self.egress.settings, now_ms);
                 self.send_close(cause.code(), reason);
             }
             // Its handshake is the next poll's.
             Protocol::Iproto(iproto) => iproto.connection.shutdown(now_ms),
             Protocol::Raw | Protocol::Handshake(_) | Protocol::Dialing(_) => {
-                self.entry.advance(Phase::Lingering, now_ms);
+                self.entry.end(Phase::Lingering, &self.egress.settings, now_ms);
                 self.mark_dirty();
             }
         }

@@ -16,8 +16,9 @@ use crate::reactor::Waker;
 /// Letters that a mailbox holds before senders are told that it is full.
 pub(crate) const MAILBOX_LETTERS: usize = 4096;
 
-/// Bytes of messages that a mailbox holds before senders are told that it is full. An empty one
-/// takes any message: as much as the largest that is usual, and a bound for many of those.
+/// Bytes of messages that a mailbox holds before senders are told that it is full. One without any
+/// takes any message: as much as the largest that is usual, and a bound for many of those. It is
+/// less than all letters of a usual size take: 256 of 64 KiB fit.
 pub(crate) const MAILBOX_BYTES_MAX: usize = 16 << 20;
 
 /// What a shard can be asked from outside.
@@ -92,6 +93,11 @@ impl ShardHandle {
     /// Sends a message to a session of this shard. If the session is gone by then, the message is
     /// dropped.
     ///
+    /// Each message counts in full against the 16 MiB of the mailbox, also if it is a clone of
+    /// `Bytes` that others share: 256 of 64 KiB fill it, whatever memory they take. One payload for
+    /// many sessions is better sent as one letter: with [`run`](Self::run) and [`Shard::send_to`],
+    /// or [`Shard::publish`].
+    ///
     /// # Errors
     /// The mailbox is full.
     pub fn send(
@@ -137,16 +143,26 @@ impl ShardHandle {
     pub(crate) fn post(&self, letter: Letter) -> Result<(), MailboxFull> {
         let full = MailboxFull { shard: self.inner.shard };
         let bytes = letter.bytes();
-        // Relaxed: a number alone, which orders nothing.
-        let before = self.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before == 0 || before.saturating_add(bytes) <= MAILBOX_BYTES_MAX || bytes == 0;
-        let sent = if fits { self.inner.letters.try_send(letter) } else { Err(letter) };
-        if sent.is_err() {
+        self.reserve(bytes).map_err(|_| full)?;
+        if self.inner.letters.try_send(letter).is_err() {
             self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(full);
         }
         self.inner.waker.wake();
         Ok(())
+    }
+
+    /// Takes room for a message. What is refused takes none, not even for a moment: others who send
+    /// meanwhile must not be refused because of it.
+    fn reserve(&self, bytes: usize) -> Result<usize, usize> {
+        if bytes == 0 {
+            return Ok(0);
+        }
+        // Relaxed: a number alone, which orders nothing.
+        self.inner.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+            let after = before.checked_add(bytes)?;
+            (before == 0 || after <= MAILBOX_BYTES_MAX).then_some(after)
+        })
     }
 
     /// The shard has taken a letter out.

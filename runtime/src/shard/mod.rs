@@ -182,7 +182,8 @@ pub struct Counters {
     pub accept_pauses: u64,
     /// Handshakes ended because too many were unfinished, or one took too long.
     pub handshakes_expired: u64,
-    /// Sessions ended because the peer was silent, or did not read.
+    /// Sessions ended because the peer was silent, or did not read, or their end was cut because it
+    /// read too slowly.
     pub timeouts: u64,
     /// Messages published to topics that had subscribers.
     pub published: u64,

@@ -182,7 +182,7 @@ pub(crate) fn fail_with(cx: &mut Context<'_>, entry: &mut Entry, cause: Closed) 
 /// Our side is done: what is queued leaves, then FIN.
 pub(crate) fn linger(cx: &mut Context<'_>, entry: &mut Entry) {
     if entry.phase < Phase::Lingering {
-        entry.advance(Phase::Lingering, cx.egress.now_ms);
+        entry.end(Phase::Lingering, &cx.egress.settings, cx.egress.now_ms);
         cx.link(entry).mark_dirty();
     }
 }

@@ -35,6 +35,17 @@ pub(crate) struct Settings {
     pub(crate) spin: Duration,
 }
 
+/// What a peer must take of the backlog of a session that ends, in bytes a second: who takes less
+/// is cut. A slow line of today carries more.
+const BACKLOG_BYTES_A_SECOND: u64 = 16 * 1024;
+
+impl Settings {
+    /// The time that a backlog of `bytes` has to leave in the end of its session.
+    pub(crate) fn backlog_ms(&self, bytes: usize) -> u64 {
+        self.progress_timeout_ms + (bytes as u64 * 1000).div_ceil(BACKLOG_BYTES_A_SECOND)
+    }
+}
+
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         let Config { limits, websocket, iproto, .. } = config;

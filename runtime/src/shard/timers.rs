@@ -17,7 +17,7 @@ pub(crate) enum Due {
     Ping,
     /// The peer was silent for the idle timeout.
     Idle,
-    /// The peer reads nothing of what waits for it.
+    /// The peer reads nothing of what waits for it, or, in the end of its session, too slowly.
     Stalled,
     /// A message began too long ago.
     MessageAge,
@@ -33,19 +33,15 @@ pub(crate) enum Due {
 /// that the handler set is due.
 pub(crate) fn deadline(entry: &Entry, settings: &Settings, own: Option<u64>) -> Option<u64> {
     match entry.phase {
-        Phase::Head | Phase::Deciding => Some(entry.since_ms + settings.handshake_timeout_ms),
+        Phase::Head | Phase::Deciding => Some(entry.mark_ms + settings.handshake_timeout_ms),
         Phase::Open => {
             let clock = clock(entry, settings);
             let ours =
                 [silence(entry, settings), stall(entry, settings), age(entry, settings), clock];
             ours.into_iter().chain([own]).flatten().min()
         }
-        // Absolute, both of them: see `Entry::since_ms`.
-        Phase::Closing | Phase::Lingering => {
-            let patience = settings.close_timeout_ms;
-            stall(entry, settings).or(Some(entry.since_ms + patience))
-        }
-        Phase::Leaving => Some(entry.since_ms + patience_of_iproto(settings)),
+        Phase::Leaving => Some(entry.mark_ms + patience_of_iproto(settings)),
+        Phase::Closing | Phase::Lingering => Some(entry.mark_ms),
         // Its client has a timer of its own, which goes over several connections.
         Phase::Dialing | Phase::Dead => None,
     }
@@ -63,6 +59,7 @@ pub(crate) fn due(entry: &Entry, settings: &Settings, own: Option<u64>, now_ms: 
         Phase::Open if over(clock(entry, settings)) => Due::Protocol,
         Phase::Open if now_ms < entry.heard_ms + settings.idle_timeout_ms => Due::Ping,
         Phase::Open => Due::Idle,
+        Phase::Closing | Phase::Lingering if entry.outbox.queued() > 0 => Due::Stalled,
         Phase::Closing | Phase::Lingering => Due::Close,
         Phase::Leaving => Due::Stalled,
         Phase::Dialing | Phase::Dead => Due::Nothing,
@@ -93,7 +90,7 @@ fn silence(entry: &Entry, settings: &Settings) -> Option<u64> {
 }
 
 fn stall(entry: &Entry, settings: &Settings) -> Option<u64> {
-    entry.outbox.is_blocked().then(|| entry.since_ms + settings.progress_timeout_ms)
+    entry.outbox.is_blocked().then(|| entry.mark_ms + settings.progress_timeout_ms)
 }
 
 fn age(entry: &Entry, settings: &Settings) -> Option<u64> {

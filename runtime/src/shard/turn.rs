@@ -153,6 +153,7 @@ impl<R: Reactor> Turn<R> {
                 return Err(error);
             }
         }
+        tell_unsaid(self.driver.panics_said.rest());
         Ok(())
     }
 
@@ -234,7 +235,7 @@ impl<R: Reactor> Turn<R> {
         if !self.is_idle() {
             return Some(Duration::ZERO);
         }
-        let Driver { shard, wheel, reactor, egress, .. } = &self.driver;
+        let Driver { shard, wheel, reactor, egress, panics_said, .. } = &self.driver;
         let dials = shard.dials.next_tick();
         let retry = self.listeners.retry_at_ms();
         // What is left when the time to drain is over only waits for its sockets to be closed.
@@ -242,7 +243,7 @@ impl<R: Reactor> Turn<R> {
             [until, until + CLOSE_GRACE_MS + 1].into_iter().find(|at| *at > egress.now_ms)
         });
         let sleeper = shard.executor.timers().next().map(Time::as_nanos);
-        let next = [wheel.next_tick(), dials, retry, drained]
+        let next = [wheel.next_tick(), dials, retry, drained, panics_said.due_ms()]
             .map(|ms| ms.map_or(u64::MAX, |ms| ms.saturating_mul(1_000_000)))
             .into_iter()
             .fold(sleeper.unwrap_or(u64::MAX), u64::min);
@@ -345,6 +346,7 @@ impl<R: Reactor> Turn<R> {
         }
         self.expired = expired;
         self.run_dial_timers(now_ms);
+        tell_unsaid(self.driver.panics_said.overdue(now_ms));
         if self.listeners.retry_at_ms().is_some_and(|at| at <= now_ms) {
             self.resume_accept();
         }
@@ -483,5 +485,12 @@ impl<R: Reactor> Turn<R> {
         dirty.append(&mut self.driver.egress.dirty);
         self.driver.egress.dirty = dirty;
         self.driver.egress.end_turn();
+    }
+}
+
+/// Counts the panics of a flood that has ended, of which no later one tells.
+fn tell_unsaid(unsaid: Option<u64>) {
+    if let Some(unsaid) = unsaid {
+        tracing::error!(unsaid, "there were more panics than were told");
     }
 }

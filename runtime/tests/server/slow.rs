@@ -128,7 +128,7 @@ fn a_silent_peer_is_pinged_and_then_closed(#[values(Uring, Epoll)] reactor: Reac
         reactor,
         |config| {
             config.websocket.idle_timeout_ms = 300;
-            config.websocket.close_timeout_ms = 100;
+            config.websocket.close_timeout_ms = 500;
         },
         |server| server.websocket("/", factory),
     );
@@ -149,11 +149,11 @@ fn a_silent_peer_is_pinged_and_then_closed(#[values(Uring, Epoll)] reactor: Reac
 fn a_peer_that_answers_pings_stays(#[values(Uring, Epoll)] reactor: ReactorChoice) {
     let server = start(
         reactor,
-        |config| config.websocket.idle_timeout_ms = 200,
+        |config| config.websocket.idle_timeout_ms = 1000,
         |server| server.websocket("/", |_| Echo),
     );
     let mut client = Client::open(&server, "/");
-    for _ in 0..5 {
+    for _ in 0..3 {
         let ping = client.read_frame();
         assert_eq!(ping.opcode, Opcode::Ping);
         client.send(Opcode::Pong, &ping.payload);

@@ -106,7 +106,8 @@ impl Link<'_> {
     pub(super) fn end(&mut self, cause: Closed) {
         if self.entry.is_open() {
             self.entry.blame(cause);
-            self.entry.advance(Phase::Lingering, self.egress.now_ms);
+            let now_ms = self.egress.now_ms;
+            self.entry.end(Phase::Lingering, &self.egress.settings, now_ms);
             self.mark_dirty();
         }
     }

@@ -39,8 +39,9 @@ const ROUND_MAX: Duration = Duration::from_micros(200);
 const JUMP_MAX: Duration = Duration::from_secs(600);
 /// How long after the faults everybody must have come to an end.
 const CALM_MAX: Duration = Duration::from_secs(900);
-/// How long a server may keep connections of peers that are gone: longer than its timeouts.
-const REST_MAX: Duration = Duration::from_secs(300);
+/// How long a server may keep connections of peers that are gone: longer than its timeouts, and
+/// than the time of a full outbox in an end.
+const REST_MAX: Duration = Duration::from_secs(1200);
 /// How long after the time to drain a shard may take to end: what its reactor may need to report
 /// the last sockets closed.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
