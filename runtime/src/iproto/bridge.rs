@@ -87,8 +87,8 @@ impl Bridge {
     ) {
         let (msg, body) = (outgoing.msg, batch.body(&outgoing));
         let (want, Some(ticket)) = (outgoing.want, outgoing.ticket) else {
-            if let Err(error) = send_for_nobody(session, msg, body, outgoing.want) {
-                tracing::debug!(%error, "a packet was dropped");
+            if let Err(error) = session.notify(msg, body) {
+                tracing::debug!(%error, "a notify was dropped");
             }
             return;
         };
@@ -103,14 +103,17 @@ impl Bridge {
                 }
                 Err(error) => self.not_sent(batch, outgoing, error),
             },
-            Want::Call(timeout) => match session.call(msg, body, timeout, ticket.to_u64()) {
-                Ok(call) if self.line.lock().made(ticket, call) => {}
-                Ok(call) => {
-                    session.cancel(call);
+            Want::Call(_) | Want::Send => {
+                let timeout = if let Want::Call(timeout) = want { timeout } else { None };
+                match session.call(msg, body, timeout, ticket.to_u64()) {
+                    Ok(call) if self.line.lock().made(ticket, call) => {}
+                    Ok(call) => {
+                        session.cancel(call);
+                    }
+                    Err(error) => self.not_sent(batch, outgoing, error),
                 }
-                Err(error) => self.not_sent(batch, outgoing, error),
-            },
-            Want::Notify | Want::Send => {}
+            }
+            Want::Notify => {}
         }
     }
 
@@ -157,21 +160,6 @@ impl Bridge {
     }
 }
 
-fn send_for_nobody(
-    session: &mut Session<'_, ()>,
-    msg: u32,
-    body: &[u8],
-    want: Want,
-) -> Result<(), CallError> {
-    if let Want::Send = want {
-        let call = session.call(msg, body, None, 0)?;
-        session.cancel(call);
-    } else {
-        session.notify(msg, body)?;
-    }
-    Ok(())
-}
-
 impl Handler for Bridge {
     type Session = ();
 
@@ -180,7 +168,6 @@ impl Handler for Bridge {
     }
 
     fn request(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
-        // Nothing is served here: that answers with an error.
         drop(request);
     }
 
@@ -237,6 +224,8 @@ impl Handler for Bridge {
 }
 
 impl IprotoDialled for Bridge {
+    const SERVES: bool = false;
+
     fn dialled(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();

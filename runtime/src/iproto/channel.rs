@@ -24,8 +24,9 @@ use crate::ws::{ConnectError, background, block_on, wait};
 /// configuration. Calls never wait to be sent: what is beyond `iproto.calls_max` calls or
 /// `websocket.outbox_max_bytes` bytes is refused ([`CallError::TooManyCalls`], [`CallError::Full`]).
 ///
-/// What the server asks is answered with an error, and what it says is dropped: who wants to serve
-/// it uses [`Shard::connect_iproto`](crate::Shard::connect_iproto).
+/// What the server asks is not answered, and counted as `unsolicited`; what it says is dropped. Who
+/// wants to serve it uses [`Shard::connect_iproto`](crate::Shard::connect_iproto). (On the wire a
+/// request looks like a response that comes so late that its call is forgotten.)
 ///
 /// With [`Connect::reconnect`] a lost connection is opened again; until then calls fail with
 /// [`CallError::NoChannel`]. A call is sent at most once.
@@ -111,7 +112,8 @@ impl Channel {
     }
 
     /// Asks the server, and does not wait for the response: it is thrown away when it comes. To a
-    /// server this is a call like any other. It never waits for room.
+    /// server this is a call like any other, and here it counts as one (`iproto.calls_max`) until the
+    /// response is there or `iproto.request_timeout_ms` is over. It never waits for room.
     ///
     /// # Errors
     /// It was not taken.

@@ -30,7 +30,7 @@ pub(super) enum Want {
     NotifyWithin(Duration),
     /// To make a call, and to know its response.
     Call(Option<Duration>),
-    /// To make a call whose response is thrown away.
+    /// To make a call whose response is thrown away. It counts as a call until that is there.
     Send,
 }
 
@@ -62,9 +62,11 @@ pub(super) enum Wish {
     Close,
 }
 
-/// A call that somebody waits for.
+/// A call that somebody waits for, or a send.
 #[derive(Default)]
 struct Waiting {
+    /// It is a send: what it ends with is thrown away.
+    is_nobodys: bool,
     waker: Option<Waker>,
     ended: Option<Ended>,
     /// To cancel it by, once it was made.
@@ -108,6 +110,10 @@ impl State {
     pub(super) fn finish(&mut self, ticket: Key, ended: Ended) -> Option<Waker> {
         // Who does not wait any more has left the list.
         let waiting = self.calls.get_mut(ticket)?;
+        if waiting.is_nobodys {
+            self.calls.remove(ticket);
+            return None;
+        }
         waiting.ended = Some(ended);
         waiting.call = None;
         waiting.waker.take()
@@ -119,7 +125,7 @@ impl State {
         waiting.map(|waiting| waiting.call = Some(call)).is_some()
     }
 
-    /// Whether somebody waits for this call still.
+    /// Whether this call is wanted still.
     pub(super) fn waits(&self, ticket: Key) -> bool {
         self.calls.get(ticket).is_some()
     }
@@ -183,14 +189,15 @@ impl State {
             return Err((CallError::Full, body));
         }
         let ticket = match want {
-            Want::Notify | Want::Send => None,
-            Want::Call(_) | Want::NotifyWithin(_) => {
+            Want::Notify => None,
+            Want::Call(_) | Want::NotifyWithin(_) | Want::Send => {
                 let limit = u32::try_from(self.calls_max).unwrap_or(u32::MAX);
                 let too_many = CallError::TooManyCalls { limit };
                 if self.calls.len() >= self.calls_max {
                     return Err((too_many, body));
                 }
-                match self.calls.insert(Waiting::default()) {
+                let is_nobodys = matches!(want, Want::Send);
+                match self.calls.insert(Waiting { is_nobodys, ..Waiting::default() }) {
                     Ok(ticket) => Some(ticket),
                     Err(_) => return Err((too_many, body)),
                 }
@@ -222,7 +229,7 @@ impl Line {
         let mut state = self.lock();
         let ticket = state.push(msg, body, want)?;
         Self::post(state);
-        Ok(ticket)
+        Ok(ticket.filter(|_| !matches!(want, Want::Send)))
     }
 
     pub(super) fn poll_call(&self, ticket: Key, cx: &Context<'_>) -> Poll<Ended> {
