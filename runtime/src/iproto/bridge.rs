@@ -78,6 +78,16 @@ impl Bridge {
         }
     }
 
+    /// The connection takes nothing more: who has others is to use those.
+    fn stops(&self) {
+        let is_new = self.line.lock().stops();
+        if let Some(member) = &self.member
+            && is_new
+        {
+            member.down();
+        }
+    }
+
     fn send(
         &mut self,
         batch: &Batch,
@@ -119,11 +129,17 @@ impl Bridge {
 
     fn not_sent(&self, batch: &Batch, outgoing: Outgoing, error: CallError) {
         let Some(ticket) = outgoing.ticket else { return };
-        let ended = match error {
-            CallError::Stopped => Ended::Unsent(error, batch.owned_body(outgoing)),
-            _ => Ended::Failed(error),
-        };
+        let ended = self.unsent(error, || batch.owned_body(outgoing));
         self.finish(ticket, ended);
+    }
+
+    fn unsent(&self, error: CallError, body: impl FnOnce() -> Bytes) -> Ended {
+        if error != CallError::Stopped {
+            return Ended::Failed(error);
+        }
+        // Known before it is given to another connection, or it would come here again at once.
+        self.stops();
+        Ended::Unsent(error, body())
     }
 
     /// Sends the notifies that wait for room, as far as there is some, and ends those that have
@@ -139,7 +155,7 @@ impl Bridge {
                     self.held.push_front(Held { ticket, msg, body, until });
                     break;
                 }
-                Err(error) => self.finish(ticket, Ended::Unsent(error, body)),
+                Err(error) => self.finish(ticket, self.unsent(error, || body)),
             }
         }
         let mut wakes = Wakes::default();
@@ -200,10 +216,7 @@ impl Handler for Bridge {
     }
 
     fn shutdown(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
-        self.line.lock().stopping = true;
-        if let Some(member) = &self.member {
-            member.down();
-        }
+        self.stops();
     }
 
     fn closed(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
@@ -274,6 +287,7 @@ impl IprotoDialled for Bridge {
                 end(session, wish);
             }
             None => {
+                self.stops();
                 while let Some((ticket, body)) = batch.unsent() {
                     self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
                 }

@@ -76,8 +76,8 @@ struct Waiting {
 pub(super) struct State {
     pub(super) presence: Presence<Closed>,
     pub(super) wish: Option<Wish>,
-    /// The server shuts this connection down.
-    pub(super) stopping: bool,
+    /// This connection is shut down, by whomever.
+    stopping: bool,
     /// Of this connection, and of those before it.
     pub(super) stats: Stats,
     pub(super) past: Stats,
@@ -138,6 +138,13 @@ impl State {
             Stage::Down => Some(CallError::NoChannel),
             Stage::Open => self.stopping.then_some(CallError::Stopped),
         }
+    }
+
+    /// The connection takes nothing more, and ends some time. `false`: that was known.
+    pub(super) fn stops(&mut self) -> bool {
+        let is_new = self.presence.stage == Stage::Open && !self.stopping;
+        self.stopping |= is_new;
+        is_new
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -15,6 +15,7 @@ mod recorded;
 mod replies;
 mod restarts;
 mod shutdown;
+mod stopping;
 mod storms;
 mod support;
 
