@@ -91,14 +91,10 @@ impl Batch {
         }
     }
 
-    /// Takes out the next thing that somebody waits for, and drops what is before it.
-    pub(super) fn unsent(&mut self) -> Option<(Key, Bytes)> {
-        loop {
-            let outgoing = self.pop()?;
-            if let Some(ticket) = outgoing.ticket {
-                return Some((ticket, self.owned_body(outgoing)));
-            }
-        }
+    /// Takes out the next thing: who waits for it, and its body.
+    pub(super) fn unsent(&mut self) -> Option<(Option<Key>, Bytes)> {
+        let outgoing = self.pop()?;
+        Some((outgoing.ticket, self.owned_body(outgoing)))
     }
 
     /// Everything was taken out; keeps memory for as much again.
@@ -185,7 +181,8 @@ mod tests {
         batch.push(2, "small".into(), Want::Call(None), Some(key));
         batch.push(3, vec![1; 9000].into(), Want::Call(None), Some(key));
         assert_eq!(batch.bytes(), 10 + 5 + 9000 + 3);
-        assert_eq!(batch.unsent().unwrap().1, "small");
+        assert_eq!(batch.unsent(), Some((None, "for nobody".into())));
+        assert_eq!(batch.unsent(), Some((Some(key), "small".into())));
         assert_eq!(batch.unsent().unwrap().1.len(), 9000);
         assert!(batch.unsent().is_none());
         batch.clear();

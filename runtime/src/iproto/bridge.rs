@@ -11,7 +11,7 @@ use hioload_protocol::ws::CloseCode;
 
 use super::batch::{Batch, Blocks, Outgoing};
 use super::connect::Connect;
-use super::line::{Ended, Line, Want, Wish};
+use super::line::{Ended, Finished, Line, Want, Wish};
 use super::pool::Member;
 use super::{Body, CallError, Closed, Handler, Peer, Request, Session};
 use crate::Time;
@@ -72,10 +72,8 @@ impl Bridge {
     }
 
     fn finish(&self, ticket: Key, ended: Ended) {
-        let waker = self.line.lock().finish(ticket, ended);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let finished = self.line.lock().finish(ticket, ended);
+        finished.wake();
     }
 
     /// The connection takes nothing more: who has others is to use those.
@@ -158,16 +156,16 @@ impl Bridge {
                 Err(error) => self.finish(ticket, self.unsent(error, || body)),
             }
         }
-        let mut wakes = Wakes::default();
         let line = &self.line;
+        let mut finished = Vec::new();
         self.held.retain(|Held { ticket, until, .. }| {
             let waits = *until > now;
             if !waits {
-                wakes.add(&mut line.lock().finish(*ticket, Ended::Failed(CallError::Full)));
+                finished.push(line.lock().finish(*ticket, Ended::Failed(CallError::Full)));
             }
             waits
         });
-        wakes.call();
+        finished.into_iter().for_each(Finished::wake);
         if let Some(first) = self.held.iter().map(|held| held.until).min() {
             session.await_room();
             // Its only timer, and it is open.
@@ -200,11 +198,9 @@ impl Handler for Bridge {
         };
         let mut state = self.line.lock();
         state.stats = session.stats();
-        let waker = state.finish(Key::from_u64(token), ended);
+        let finished = state.finish(Key::from_u64(token), ended);
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        finished.wake();
     }
 
     fn drained(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>) {
@@ -224,15 +220,19 @@ impl Handler for Bridge {
         let mut state = self.line.lock();
         state.stats = session.stats();
         state.presence.reason = Some(reason);
-        for Held { ticket, body, .. } in mem::take(&mut self.held) {
-            wakes.add(&mut state.finish(ticket, Ended::Unsent(CallError::Stopped, body)));
-        }
-        state.down(self.persists, &mut wakes);
+        let held = mem::take(&mut self.held).into_iter();
+        let mut finished: Vec<_> = held
+            .map(|Held { ticket, body, .. }| {
+                state.finish(ticket, Ended::Unsent(CallError::Stopped, body))
+            })
+            .collect();
+        finished.append(&mut state.down(self.persists, &mut wakes));
         drop(state);
         if let Some(member) = &self.member {
             member.down();
         }
         wakes.call();
+        finished.into_iter().for_each(Finished::wake);
     }
 }
 
@@ -289,7 +289,9 @@ impl IprotoDialled for Bridge {
             None => {
                 self.stops();
                 while let Some((ticket, body)) = batch.unsent() {
-                    self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
+                    if let Some(ticket) = ticket {
+                        self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
+                    }
                 }
             }
         }

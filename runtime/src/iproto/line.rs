@@ -104,19 +104,50 @@ impl Default for State {
     }
 }
 
-impl State {
-    /// A call has ended; what wakes who waits for it.
-    #[must_use]
-    pub(super) fn finish(&mut self, ticket: Key, ended: Ended) -> Option<Waker> {
-        // Who does not wait any more has left the list.
-        let waiting = self.calls.get_mut(ticket)?;
-        if waiting.is_nobodys {
-            self.calls.remove(ticket);
-            return None;
+/// What is left of something that has ended. It is for when the lock is free: wakers and bodies
+/// are of users, and what they do when they are called, cloned or dropped may use this line.
+#[must_use]
+pub(super) struct Finished {
+    waker: Option<Waker>,
+    unwanted: Option<Ended>,
+}
+
+impl Finished {
+    pub(super) fn wake(self) {
+        drop(self.unwanted);
+        if let Some(waker) = self.waker {
+            waker.wake();
         }
-        waiting.ended = Some(ended);
-        waiting.call = None;
-        waiting.waker.take()
+    }
+}
+
+impl State {
+    /// A call has ended.
+    pub(super) fn finish(&mut self, ticket: Key, ended: Ended) -> Finished {
+        match self.calls.get_mut(ticket) {
+            Some(waiting) if !waiting.is_nobodys => {
+                waiting.ended = Some(ended);
+                waiting.call = None;
+                return Finished { waker: waiting.waker.take(), unwanted: None };
+            }
+            Some(_) => drop(self.calls.remove(ticket)),
+            // Who does not wait any more has left the list.
+            None => {}
+        }
+        Finished { waker: None, unwanted: Some(ended) }
+    }
+
+    /// How a call ended. `None`: it has not, and another waker is to be woken then.
+    fn poll(&mut self, ticket: Key, waker: &Waker) -> Option<Poll<Ended>> {
+        let Some(waiting) = self.calls.get_mut(ticket) else {
+            return Some(Poll::Ready(Ended::Failed(CallError::Dropped)));
+        };
+        if let Some(ended) = waiting.ended.take() {
+            self.calls.remove(ticket);
+            return Some(Poll::Ready(ended));
+        }
+        let known = waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        known.then_some(Poll::Pending)
     }
 
     /// A call was made. `false`: it was cancelled before that.
@@ -156,18 +187,23 @@ impl State {
     }
 
     /// The connection is over: nothing of what waits for it will be sent.
-    pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) {
+    pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) -> Vec<Finished> {
         self.past = self.past.plus(mem::take(&mut self.stats));
         self.presence.stage = Stage::Down;
         self.stopping = false;
         let mut batch = mem::take(&mut self.batch);
+        let mut finished = Vec::new();
         while let Some((ticket, body)) = batch.unsent() {
-            let mut waker = self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
-            wakes.add(&mut waker);
+            let ended = Ended::Unsent(CallError::Stopped, body);
+            finished.push(match ticket {
+                Some(ticket) => self.finish(ticket, ended),
+                None => Finished { waker: None, unwanted: Some(ended) },
+            });
         }
         if !persists || self.wish.is_some() {
             self.end(wakes);
         }
+        finished
     }
 
     /// It is over for good: everybody is told.
@@ -240,30 +276,32 @@ impl Line {
     }
 
     pub(super) fn poll_call(&self, ticket: Key, cx: &Context<'_>) -> Poll<Ended> {
-        let mut state = self.lock();
-        let Some(waiting) = state.calls.get_mut(ticket) else {
-            return Poll::Ready(Ended::Failed(CallError::Dropped));
-        };
-        match waiting.ended.take() {
-            Some(ended) => {
-                state.calls.remove(ticket);
-                Poll::Ready(ended)
-            }
-            None => {
-                waiting.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        let polled = self.lock().poll(ticket, cx.waker());
+        if let Some(polled) = polled {
+            return polled;
         }
+        let mut waker = Some(cx.waker().clone());
+        let mut state = self.lock();
+        // It may have ended meanwhile.
+        let polled = state.poll(ticket, cx.waker());
+        if let (None, Some(waiting)) = (&polled, state.calls.get_mut(ticket)) {
+            mem::swap(&mut waiting.waker, &mut waker);
+        }
+        drop(state);
+        polled.unwrap_or(Poll::Pending)
     }
 
     /// Nobody waits for this call any more.
     pub(super) fn cancel(&self, ticket: Key) {
         let mut state = self.lock();
         let waiting = state.calls.remove(ticket);
-        if let Some(call) = waiting.and_then(|waiting| waiting.call) {
+        if let Some(call) = waiting.as_ref().and_then(|waiting| waiting.call) {
             state.batch.cancelled.push(call);
             Self::post(state);
+        } else {
+            drop(state);
         }
+        drop(waiting);
     }
 
     /// Asks for the end; a wish to close is heard even after one to shut down.
