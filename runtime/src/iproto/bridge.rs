@@ -100,8 +100,10 @@ impl Bridge {
             }
             return;
         };
+        if !self.line.lock().waits(ticket) {
+            return;
+        }
         match want {
-            Want::NotifyWithin(_) if !self.line.lock().waits(ticket) => {}
             Want::NotifyWithin(timeout) => match session.notify(msg, body) {
                 Ok(_) => self.finish(ticket, Ended::Response(Bytes::new())),
                 Err(CallError::Full) => {

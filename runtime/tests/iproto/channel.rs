@@ -106,6 +106,25 @@ fn a_call_times_out_or_is_cancelled(
     connector.stop().unwrap();
 }
 
+#[rstest]
+fn a_call_that_is_dropped_before_the_shard_looks_is_not_sent(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    let (free, held) = mpsc::channel();
+    connector.handle().run(move |_| held.recv_timeout(PATIENCE).unwrap()).unwrap();
+    drop(channel.call(1, "for nobody"));
+    let call = channel.call(2, "?");
+    free.send(()).unwrap();
+    let asked = peer.read();
+    assert_eq!((asked.msg, asked.sync), (2, 1));
+    peer.send(2, 1, b"!");
+    assert_eq!(block_on(call).unwrap(), "!");
+    assert_eq!(channel.stats().calls, 1);
+    connector.stop().unwrap();
+}
+
 /// A waker that holds another call.
 struct Holder(Mutex<Option<ChannelCall>>);
 
