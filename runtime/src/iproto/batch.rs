@@ -48,6 +48,8 @@ pub(super) struct Batch {
     staged: Vec<u8>,
     /// Bodies, and one for each packet: an empty one costs something too.
     bytes: usize,
+    /// Those of notifies that may wait for room.
+    patient_bytes: usize,
     pub(super) cancelled: Vec<Call>,
 }
 
@@ -56,8 +58,15 @@ impl Batch {
         self.bytes
     }
 
+    pub(super) const fn patient_bytes(&self) -> usize {
+        self.patient_bytes
+    }
+
     pub(super) fn push(&mut self, msg: u32, body: Payload<'_>, want: Want, ticket: Option<Key>) {
         self.bytes += body.len() + 1;
+        if let Want::NotifyWithin(_) = want {
+            self.patient_bytes += body.len() + 1;
+        }
         let body = match body.borrowed() {
             Some(bytes)
                 if bytes.len() <= STAGED_BODY_MAX
@@ -104,7 +113,7 @@ impl Batch {
         self.cancelled.clear();
         self.cancelled.shrink_to(PACKETS_KEPT);
         self.staged.clear();
-        self.bytes = 0;
+        (self.bytes, self.patient_bytes) = (0, 0);
     }
 }
 

@@ -76,6 +76,15 @@ impl Bridge {
         finished.wake();
     }
 
+    /// Ends a notify that could wait for room.
+    fn finish_notify(&self, ticket: Key, len: usize, ended: Ended) {
+        let mut state = self.line.lock();
+        state.let_go(len + 1);
+        let finished = state.finish(ticket, ended);
+        drop(state);
+        finished.wake();
+    }
+
     /// The connection takes nothing more: who has others is to use those.
     fn stops(&self) {
         let is_new = self.line.lock().stops();
@@ -100,18 +109,25 @@ impl Bridge {
             }
             return;
         };
+        let len = body.len();
         if !self.line.lock().waits(ticket) {
+            if let Want::NotifyWithin(_) = want {
+                self.line.lock().let_go(len + 1);
+            }
             return;
         }
         match want {
             Want::NotifyWithin(timeout) => match session.notify(msg, body) {
-                Ok(_) => self.finish(ticket, Ended::Response(Bytes::new())),
+                Ok(_) => self.finish_notify(ticket, len, Ended::Response(Bytes::new())),
                 Err(CallError::Full) => {
                     let until = shard.now().after(timeout);
                     let body = batch.owned_body(outgoing);
                     self.held.push_back(Held { ticket, msg, body, until });
                 }
-                Err(error) => self.not_sent(batch, outgoing, error),
+                Err(error) => {
+                    self.line.lock().let_go(len + 1);
+                    self.not_sent(batch, outgoing, error);
+                }
             },
             Want::Call(_) | Want::Send => {
                 let timeout = if let Want::Call(timeout) = want { timeout } else { None };
@@ -145,34 +161,35 @@ impl Bridge {
     /// Sends the notifies that wait for room, as far as there is some, and ends those that have
     /// waited long enough.
     fn send_held(&mut self, now: Time, session: &mut Session<'_, ()>) {
+        for Held { ticket, body, .. } in self.over(now) {
+            self.finish_notify(ticket, body.len(), Ended::Failed(CallError::Full));
+        }
         while let Some(Held { ticket, msg, body, until }) = self.held.pop_front() {
-            if !self.line.lock().waits(ticket) {
-                continue;
-            }
+            let len = body.len();
             match session.notify(msg, &body[..]) {
-                Ok(_) => self.finish(ticket, Ended::Response(Bytes::new())),
+                Ok(_) => self.finish_notify(ticket, len, Ended::Response(Bytes::new())),
                 Err(CallError::Full) => {
                     self.held.push_front(Held { ticket, msg, body, until });
                     break;
                 }
-                Err(error) => self.finish(ticket, self.unsent(error, || body)),
+                Err(error) => self.finish_notify(ticket, len, self.unsent(error, || body)),
             }
         }
-        let line = &self.line;
-        let mut finished = Vec::new();
-        self.held.retain(|Held { ticket, until, .. }| {
-            let waits = *until > now;
-            if !waits {
-                finished.push(line.lock().finish(*ticket, Ended::Failed(CallError::Full)));
-            }
-            waits
-        });
-        finished.into_iter().for_each(Finished::wake);
         if let Some(first) = self.held.iter().map(|held| held.until).min() {
             session.await_room();
             // Its only timer, and it is open.
             let _ = session.set_timer(first.since(now), ROOM_TIMER);
         }
+    }
+
+    /// Takes out what has waited long enough, and what nobody waits for.
+    fn over(&mut self, now: Time) -> VecDeque<Held> {
+        let state = self.line.lock();
+        let (held, over) = mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.until > now && state.waits(held.ticket));
+        self.held = held;
+        over
     }
 }
 
@@ -290,6 +307,7 @@ impl IprotoDialled for Bridge {
             }
             None => {
                 self.stops();
+                self.line.lock().let_go(batch.patient_bytes());
                 while let Some((ticket, body)) = batch.unsent() {
                     if let Some(ticket) = ticket {
                         self.finish(ticket, Ended::Unsent(CallError::Stopped, body));

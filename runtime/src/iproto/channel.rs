@@ -100,7 +100,8 @@ impl Channel {
 
     /// As [`notify`](Self::notify), but waits as long as `timeout` while the outbox is full
     /// ([`CallError::Full`] after that), and ends when the notify is in it. Dropping the future
-    /// takes back what is not in it yet.
+    /// takes back what is not in it yet. What waits may be `websocket.outbox_max_bytes` together:
+    /// more is refused at once.
     pub fn notify_within<'a>(
         &self,
         timeout: Duration,

@@ -84,6 +84,8 @@ pub(super) struct State {
     /// The most bytes that may wait for the shard.
     pub(super) bytes_max: usize,
     pub(super) calls_max: usize,
+    /// Of notifies that the shard has taken and that wait for room.
+    held_bytes: usize,
     batch: Batch,
     calls: Slab<Waiting>,
 }
@@ -98,6 +100,7 @@ impl Default for State {
             past: Stats::default(),
             bytes_max: 0,
             calls_max: 0,
+            held_bytes: 0,
             batch: Batch::default(),
             calls: Slab::new(PLACES_MAX),
         }
@@ -156,6 +159,11 @@ impl State {
         waiting.map(|waiting| waiting.call = Some(call)).is_some()
     }
 
+    /// The shard has no longer so many bytes of notifies that may wait for room.
+    pub(super) const fn let_go(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
+
     /// Whether this call is wanted still.
     pub(super) fn waits(&self, ticket: Key) -> bool {
         self.calls.get(ticket).is_some()
@@ -191,6 +199,7 @@ impl State {
         self.past = self.past.plus(mem::take(&mut self.stats));
         self.presence.stage = Stage::Down;
         self.stopping = false;
+        self.held_bytes = 0;
         let mut batch = mem::take(&mut self.batch);
         let mut finished = Vec::new();
         while let Some((ticket, body)) = batch.unsent() {
@@ -226,9 +235,11 @@ impl State {
         if let Some(error) = self.refusal() {
             return Err((error, body));
         }
-        let bytes = self.batch.bytes() + body.len();
-        let waits_for_room = matches!(want, Want::NotifyWithin(_));
-        if bytes > self.bytes_max && self.batch.bytes() > 0 && !waits_for_room {
+        let before = match want {
+            Want::NotifyWithin(_) => self.batch.patient_bytes() + self.held_bytes,
+            Want::Notify | Want::Call(_) | Want::Send => self.batch.bytes(),
+        };
+        if before > 0 && before + body.len() > self.bytes_max {
             return Err((CallError::Full, body));
         }
         let ticket = match want {
@@ -295,8 +306,9 @@ impl Line {
     pub(super) fn cancel(&self, ticket: Key) {
         let mut state = self.lock();
         let waiting = state.calls.remove(ticket);
-        if let Some(call) = waiting.as_ref().and_then(|waiting| waiting.call) {
-            state.batch.cancelled.push(call);
+        if let Some(Waiting { ended: None, call, .. }) = &waiting {
+            state.batch.cancelled.extend(*call);
+            // Also before it was made: the shard keeps its body until it looks.
             Self::post(state);
         } else {
             drop(state);
@@ -322,6 +334,7 @@ impl Line {
         let mut state = self.lock();
         state.presence.woken = false;
         mem::swap(&mut state.batch, batch);
+        state.held_bytes += batch.patient_bytes();
         state.wish
     }
 

@@ -9,6 +9,7 @@ mod channel;
 #[allow(dead_code, reason = "its servers speak WebSocket")]
 #[path = "../child/mod.rs"]
 mod child;
+mod held;
 mod pool;
 mod pool_time;
 mod recorded;
