@@ -104,7 +104,9 @@ impl Bridge {
     ) {
         let (msg, body) = (outgoing.msg, batch.body(&outgoing));
         let (want, Some(ticket)) = (outgoing.want, outgoing.ticket) else {
-            if let Err(error) = session.notify(msg, body) {
+            // It neither waits nor overtakes those that do.
+            let room = if self.held.is_empty() { Ok(()) } else { Err(CallError::Full) };
+            if let Err(error) = room.and_then(|()| session.notify(msg, body)) {
                 tracing::debug!(%error, "a notify was dropped");
             }
             return;
@@ -117,18 +119,21 @@ impl Bridge {
             return;
         }
         match want {
-            Want::NotifyWithin(timeout) => match session.notify(msg, body) {
-                Ok(_) => self.finish_notify(ticket, len, Ended::Response(Bytes::new())),
-                Err(CallError::Full) => {
-                    let until = shard.now().after(timeout);
-                    let body = batch.owned_body(outgoing);
-                    self.held.push_back(Held { ticket, msg, body, until });
+            Want::NotifyWithin(timeout) => {
+                let room = if self.held.is_empty() { Ok(()) } else { Err(CallError::Full) };
+                match room.and_then(|()| session.notify(msg, body)) {
+                    Ok(_) => self.finish_notify(ticket, len, Ended::Response(Bytes::new())),
+                    Err(CallError::Full) => {
+                        let until = shard.now().after(timeout);
+                        let body = batch.owned_body(outgoing);
+                        self.held.push_back(Held { ticket, msg, body, until });
+                    }
+                    Err(error) => {
+                        self.line.lock().let_go(len + 1);
+                        self.not_sent(batch, outgoing, error);
+                    }
                 }
-                Err(error) => {
-                    self.line.lock().let_go(len + 1);
-                    self.not_sent(batch, outgoing, error);
-                }
-            },
+            }
             Want::Call(_) | Want::Send => {
                 let timeout = if let Want::Call(timeout) = want { timeout } else { None };
                 match session.call(msg, body, timeout, ticket.to_u64()) {
@@ -175,6 +180,10 @@ impl Bridge {
                 Err(error) => self.finish_notify(ticket, len, self.unsent(error, || body)),
             }
         }
+        self.wait_for_room(now, session);
+    }
+
+    fn wait_for_room(&self, now: Time, session: &mut Session<'_, ()>) {
         if let Some(first) = self.held.iter().map(|held| held.until).min() {
             session.await_room();
             // Its only timer, and it is open.
@@ -296,12 +305,14 @@ impl IprotoDialled for Bridge {
                 for call in batch.cancelled.drain(..) {
                     session.cancel(call);
                 }
-                while let Some(outgoing) = batch.pop() {
-                    self.send(&batch, shard, session, outgoing);
-                }
+                // First what has waited for room: nothing that is new overtakes it.
                 if !self.held.is_empty() {
                     self.send_held(shard.now(), session);
                 }
+                while let Some(outgoing) = batch.pop() {
+                    self.send(&batch, shard, session, outgoing);
+                }
+                self.wait_for_room(shard.now(), session);
                 self.line.lock().stats = session.stats();
                 end(session, wish);
             }

@@ -89,7 +89,8 @@ impl Channel {
 
     /// Tells the server something that wants no answer. It never waits for room. What was taken is
     /// lost if the connection is lost before it has left, or if the server reads so slowly that
-    /// the outbox is full: [`notify_within`](Self::notify_within) tells of that.
+    /// the outbox is full or others wait for room in it: [`notify_within`](Self::notify_within)
+    /// tells of that.
     ///
     /// # Errors
     /// It was not taken.
@@ -101,7 +102,7 @@ impl Channel {
     /// As [`notify`](Self::notify), but waits as long as `timeout` while the outbox is full
     /// ([`CallError::Full`] after that), and ends when the notify is in it. Dropping the future
     /// takes back what is not in it yet. What waits may be `websocket.outbox_max_bytes` together:
-    /// more is refused at once.
+    /// more is refused at once. Notifies leave in the order in which they were asked for.
     pub fn notify_within<'a>(
         &self,
         timeout: Duration,

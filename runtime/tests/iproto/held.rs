@@ -124,3 +124,38 @@ fn what_waits_for_room_is_bounded(
     channel.close();
     connector.stop().unwrap();
 }
+
+#[rstest]
+fn notifies_do_not_overtake_one_that_waits(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+    #[values(true, false)] waits: bool,
+) {
+    let connector = connector(reactor, |_| {});
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    fill(&channel);
+    let big = channel.notify_within(PATIENCE, 2, vec![7; MIB]);
+    look(&connector);
+    let small = if waits {
+        Some(channel.notify_within(PATIENCE, 3, "small"))
+    } else {
+        channel.notify(3, "small").unwrap();
+        None
+    };
+    look(&connector);
+    let reading = std::thread::spawn(move || {
+        let mut codes = Vec::new();
+        while codes.last() != Some(&4) {
+            codes.push(peer.read().msg);
+        }
+        codes
+    });
+    assert_eq!(block_on(big), Ok(()));
+    if let Some(small) = small {
+        assert_eq!(block_on(small), Ok(()));
+    }
+    assert_eq!(block_on(channel.notify_within(PATIENCE, 4, "the end")), Ok(()));
+    let codes: Vec<u32> = reading.join().unwrap().into_iter().skip_while(|msg| *msg == 1).collect();
+    // One that never waits is lost instead.
+    assert_eq!(codes, if waits { vec![2, 3, 4] } else { vec![2, 4] });
+    connector.stop().unwrap();
+}
