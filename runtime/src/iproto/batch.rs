@@ -48,6 +48,8 @@ pub(super) struct Batch {
     staged: Vec<u8>,
     /// Bodies, and one for each packet: an empty one costs something too.
     bytes: usize,
+    /// Those of notifies that may wait for room.
+    patient_bytes: usize,
     pub(super) cancelled: Vec<Call>,
 }
 
@@ -56,8 +58,15 @@ impl Batch {
         self.bytes
     }
 
+    pub(super) const fn patient_bytes(&self) -> usize {
+        self.patient_bytes
+    }
+
     pub(super) fn push(&mut self, msg: u32, body: Payload<'_>, want: Want, ticket: Option<Key>) {
         self.bytes += body.len() + 1;
+        if let Want::NotifyWithin(_) = want {
+            self.patient_bytes += body.len() + 1;
+        }
         let body = match body.borrowed() {
             Some(bytes)
                 if bytes.len() <= STAGED_BODY_MAX
@@ -91,14 +100,10 @@ impl Batch {
         }
     }
 
-    /// Takes out the next thing that somebody waits for, and drops what is before it.
-    pub(super) fn unsent(&mut self) -> Option<(Key, Bytes)> {
-        loop {
-            let outgoing = self.pop()?;
-            if let Some(ticket) = outgoing.ticket {
-                return Some((ticket, self.owned_body(outgoing)));
-            }
-        }
+    /// Takes out the next thing: who waits for it, and its body.
+    pub(super) fn unsent(&mut self) -> Option<(Option<Key>, Bytes)> {
+        let outgoing = self.pop()?;
+        Some((outgoing.ticket, self.owned_body(outgoing)))
     }
 
     /// Everything was taken out; keeps memory for as much again.
@@ -108,7 +113,7 @@ impl Batch {
         self.cancelled.clear();
         self.cancelled.shrink_to(PACKETS_KEPT);
         self.staged.clear();
-        self.bytes = 0;
+        (self.bytes, self.patient_bytes) = (0, 0);
     }
 }
 
@@ -185,7 +190,8 @@ mod tests {
         batch.push(2, "small".into(), Want::Call(None), Some(key));
         batch.push(3, vec![1; 9000].into(), Want::Call(None), Some(key));
         assert_eq!(batch.bytes(), 10 + 5 + 9000 + 3);
-        assert_eq!(batch.unsent().unwrap().1, "small");
+        assert_eq!(batch.unsent(), Some((None, "for nobody".into())));
+        assert_eq!(batch.unsent(), Some((Some(key), "small".into())));
         assert_eq!(batch.unsent().unwrap().1.len(), 9000);
         assert!(batch.unsent().is_none());
         batch.clear();

@@ -11,7 +11,7 @@ use hioload_protocol::ws::CloseCode;
 
 use super::batch::{Batch, Blocks, Outgoing};
 use super::connect::Connect;
-use super::line::{Ended, Line, Want, Wish};
+use super::line::{Ended, Finished, Line, Want, Wish};
 use super::pool::Member;
 use super::{Body, CallError, Closed, Handler, Hijacked, Peer, Request, Session};
 use crate::Time;
@@ -75,9 +75,26 @@ impl Bridge {
     }
 
     fn finish(&self, ticket: Key, ended: Ended) {
-        let waker = self.line.lock().finish(ticket, ended);
-        if let Some(waker) = waker {
-            waker.wake();
+        let finished = self.line.lock().finish(ticket, ended);
+        finished.wake();
+    }
+
+    /// Ends a notify that could wait for room.
+    fn finish_notify(&self, ticket: Key, len: usize, ended: Ended) {
+        let mut state = self.line.lock();
+        state.let_go(len + 1);
+        let finished = state.finish(ticket, ended);
+        drop(state);
+        finished.wake();
+    }
+
+    /// The connection takes nothing more: who has others is to use those.
+    fn stops(&self) {
+        let is_new = self.line.lock().stops();
+        if let Some(member) = &self.member
+            && is_new
+        {
+            member.down();
         }
     }
 
@@ -90,40 +107,57 @@ impl Bridge {
     ) {
         let (msg, body) = (outgoing.msg, batch.body(&outgoing));
         let (want, Some(ticket)) = (outgoing.want, outgoing.ticket) else {
-            if let Err(error) = send_for_nobody(session, msg, body, outgoing.want) {
-                tracing::debug!(%error, "a packet was dropped");
+            // It neither waits nor overtakes those that do.
+            let room = if self.held.is_empty() { Ok(()) } else { Err(CallError::Full) };
+            if let Err(error) = room.and_then(|()| session.notify(msg, body)) {
+                tracing::debug!(%error, "a notify was dropped");
             }
             return;
         };
+        let len = body.len();
+        let mut line = self.line.lock();
+        if !line.waits(ticket) {
+            match want {
+                Want::NotifyWithin(_) => line.let_go(len + 1),
+                Want::Hijack => line.hijacked = false,
+                Want::Notify | Want::Call(_) | Want::Send => {}
+            }
+            return;
+        }
+        drop(line);
         match want {
-            Want::NotifyWithin(_) if !self.line.lock().waits(ticket) => {}
-            Want::NotifyWithin(timeout) => match session.notify(msg, body) {
-                Ok(_) => self.finish(ticket, Ended::Response(Bytes::new())),
-                Err(CallError::Full) => {
-                    let until = shard.now().after(timeout);
-                    let body = batch.owned_body(outgoing);
-                    self.held.push_back(Held { ticket, msg, body, until });
+            Want::NotifyWithin(timeout) => {
+                let room = if self.held.is_empty() { Ok(()) } else { Err(CallError::Full) };
+                match room.and_then(|()| session.notify(msg, body)) {
+                    Ok(_) => self.finish_notify(ticket, len, Ended::Response(Bytes::new())),
+                    Err(CallError::Full) => {
+                        let until = shard.now().after(timeout);
+                        let body = batch.owned_body(outgoing);
+                        self.held.push_back(Held { ticket, msg, body, until });
+                    }
+                    Err(error) => {
+                        self.line.lock().let_go(len + 1);
+                        self.not_sent(batch, outgoing, error);
+                    }
                 }
-                Err(error) => self.not_sent(batch, outgoing, error),
-            },
-            Want::Call(timeout) => match session.call(msg, body, timeout, ticket.to_u64()) {
-                Ok(call) if self.line.lock().made(ticket, call) => {}
-                Ok(call) => {
-                    session.cancel(call);
+            }
+            Want::Call(_) | Want::Send => {
+                let timeout = if let Want::Call(timeout) = want { timeout } else { None };
+                match session.call(msg, body, timeout, ticket.to_u64()) {
+                    Ok(call) if self.line.lock().made(ticket, call) => {}
+                    Ok(call) => {
+                        session.cancel(call);
+                    }
+                    Err(error) => self.not_sent(batch, outgoing, error),
                 }
-                Err(error) => self.not_sent(batch, outgoing, error),
-            },
+            }
             Want::Hijack => self.hijack(session, ticket),
-            Want::Notify | Want::Send => {}
+            Want::Notify => {}
         }
     }
 
-    /// Lets somebody take the connection away, if he still waits for it.
+    /// Lets somebody take the connection away.
     fn hijack(&mut self, session: &mut Session<'_, ()>, ticket: Key) {
-        if !self.line.lock().waits(ticket) {
-            self.line.lock().hijacked = false;
-            return;
-        }
         match session.hijack() {
             Ok(()) => {
                 self.hijacker = Some(ticket);
@@ -140,60 +174,56 @@ impl Bridge {
 
     fn not_sent(&self, batch: &Batch, outgoing: Outgoing, error: CallError) {
         let Some(ticket) = outgoing.ticket else { return };
-        let ended = match error {
-            CallError::Stopped => Ended::Unsent(error, batch.owned_body(outgoing)),
-            _ => Ended::Failed(error),
-        };
+        let ended = self.unsent(error, || batch.owned_body(outgoing));
         self.finish(ticket, ended);
+    }
+
+    fn unsent(&self, error: CallError, body: impl FnOnce() -> Bytes) -> Ended {
+        if error != CallError::Stopped {
+            return Ended::Failed(error);
+        }
+        // Known before it is given to another connection, or it would come here again at once.
+        self.stops();
+        Ended::Unsent(error, body())
     }
 
     /// Sends the notifies that wait for room, as far as there is some, and ends those that have
     /// waited long enough.
     fn send_held(&mut self, now: Time, session: &mut Session<'_, ()>) {
+        for Held { ticket, body, .. } in self.over(now) {
+            self.finish_notify(ticket, body.len(), Ended::Failed(CallError::Full));
+        }
         while let Some(Held { ticket, msg, body, until }) = self.held.pop_front() {
-            if !self.line.lock().waits(ticket) {
-                continue;
-            }
+            let len = body.len();
             match session.notify(msg, &body[..]) {
-                Ok(_) => self.finish(ticket, Ended::Response(Bytes::new())),
+                Ok(_) => self.finish_notify(ticket, len, Ended::Response(Bytes::new())),
                 Err(CallError::Full) => {
                     self.held.push_front(Held { ticket, msg, body, until });
                     break;
                 }
-                Err(error) => self.finish(ticket, Ended::Unsent(error, body)),
+                Err(error) => self.finish_notify(ticket, len, self.unsent(error, || body)),
             }
         }
-        let mut wakes = Wakes::default();
-        let line = &self.line;
-        self.held.retain(|Held { ticket, until, .. }| {
-            let waits = *until > now;
-            if !waits {
-                wakes.add(&mut line.lock().finish(*ticket, Ended::Failed(CallError::Full)));
-            }
-            waits
-        });
-        wakes.call();
+        self.wait_for_room(now, session);
+    }
+
+    fn wait_for_room(&self, now: Time, session: &mut Session<'_, ()>) {
         if let Some(first) = self.held.iter().map(|held| held.until).min() {
             session.await_room();
             // Its only timer, and it is open.
             let _ = session.set_timer(first.since(now), ROOM_TIMER);
         }
     }
-}
 
-fn send_for_nobody(
-    session: &mut Session<'_, ()>,
-    msg: u32,
-    body: &[u8],
-    want: Want,
-) -> Result<(), CallError> {
-    if let Want::Send = want {
-        let call = session.call(msg, body, None, 0)?;
-        session.cancel(call);
-    } else {
-        session.notify(msg, body)?;
+    /// Takes out what has waited long enough, and what nobody waits for.
+    fn over(&mut self, now: Time) -> VecDeque<Held> {
+        let state = self.line.lock();
+        let (held, over) = mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.until > now && state.waits(held.ticket));
+        self.held = held;
+        over
     }
-    Ok(())
 }
 
 impl Handler for Bridge {
@@ -204,7 +234,6 @@ impl Handler for Bridge {
     }
 
     fn request(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
-        // Nothing is served here: that answers with an error.
         drop(request);
     }
 
@@ -221,11 +250,9 @@ impl Handler for Bridge {
         };
         let mut state = self.line.lock();
         state.stats = session.stats();
-        let waker = state.finish(Key::from_u64(token), ended);
+        let finished = state.finish(Key::from_u64(token), ended);
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        finished.wake();
     }
 
     fn drained(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>) {
@@ -237,10 +264,7 @@ impl Handler for Bridge {
     }
 
     fn shutdown(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
-        self.line.lock().stopping = true;
-        if let Some(member) = &self.member {
-            member.down();
-        }
+        self.stops();
     }
 
     fn hijacked(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, hijacked: Hijacked) {
@@ -254,22 +278,26 @@ impl Handler for Bridge {
         let mut state = self.line.lock();
         state.stats = session.stats();
         state.presence.reason = Some(reason);
-        if let Some(ticket) = self.hijacker.take() {
-            wakes.add(&mut state.finish(ticket, Ended::Failed(CallError::Dropped)));
-        }
+        let hijacker = self.hijacker.take().map(|ticket| {
+            state.finish(ticket, Ended::Failed(CallError::Dropped))
+        });
+        let mut finished: Vec<_> = hijacker.into_iter().collect();
         for Held { ticket, body, .. } in mem::take(&mut self.held) {
-            wakes.add(&mut state.finish(ticket, Ended::Unsent(CallError::Stopped, body)));
+            finished.push(state.finish(ticket, Ended::Unsent(CallError::Stopped, body)));
         }
-        state.down(self.persists, &mut wakes);
+        finished.append(&mut state.down(self.persists, &mut wakes));
         drop(state);
         if let Some(member) = &self.member {
             member.down();
         }
         wakes.call();
+        finished.into_iter().for_each(Finished::wake);
     }
 }
 
 impl IprotoDialled for Bridge {
+    const SERVES: bool = false;
+
     fn dialled(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
@@ -308,18 +336,24 @@ impl IprotoDialled for Bridge {
                 for call in batch.cancelled.drain(..) {
                     session.cancel(call);
                 }
-                while let Some(outgoing) = batch.pop() {
-                    self.send(&batch, shard, session, outgoing);
-                }
+                // First what has waited for room: nothing that is new overtakes it.
                 if !self.held.is_empty() {
                     self.send_held(shard.now(), session);
                 }
+                while let Some(outgoing) = batch.pop() {
+                    self.send(&batch, shard, session, outgoing);
+                }
+                self.wait_for_room(shard.now(), session);
                 self.line.lock().stats = session.stats();
                 end(session, wish);
             }
             None => {
+                self.stops();
+                self.line.lock().let_go(batch.patient_bytes());
                 while let Some((ticket, body)) = batch.unsent() {
-                    self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
+                    if let Some(ticket) = ticket {
+                        self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
+                    }
                 }
             }
         }

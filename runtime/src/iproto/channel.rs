@@ -24,8 +24,9 @@ use crate::ws::{ConnectError, background, block_on, wait};
 /// configuration. Calls never wait to be sent: what is beyond `iproto.calls_max` calls or
 /// `websocket.outbox_max_bytes` bytes is refused ([`CallError::TooManyCalls`], [`CallError::Full`]).
 ///
-/// What the server asks is answered with an error, and what it says is dropped: who wants to serve
-/// it uses [`Shard::connect_iproto`](crate::Shard::connect_iproto).
+/// What the server asks is not answered, and counted as `unsolicited`; what it says is dropped. Who
+/// wants to serve it uses [`Shard::connect_iproto`](crate::Shard::connect_iproto). (On the wire a
+/// request looks like a response that comes so late that its call is forgotten.)
 ///
 /// With [`Connect::reconnect`] a lost connection is opened again; until then calls fail with
 /// [`CallError::NoChannel`]. A call is sent at most once.
@@ -88,7 +89,8 @@ impl Channel {
 
     /// Tells the server something that wants no answer. It never waits for room. What was taken is
     /// lost if the connection is lost before it has left, or if the server reads so slowly that
-    /// the outbox is full: [`notify_within`](Self::notify_within) tells of that.
+    /// the outbox is full or others wait for room in it: [`notify_within`](Self::notify_within)
+    /// tells of that.
     ///
     /// # Errors
     /// It was not taken.
@@ -99,7 +101,8 @@ impl Channel {
 
     /// As [`notify`](Self::notify), but waits as long as `timeout` while the outbox is full
     /// ([`CallError::Full`] after that), and ends when the notify is in it. Dropping the future
-    /// takes back what is not in it yet.
+    /// takes back what is not in it yet. What waits may be `websocket.outbox_max_bytes` together:
+    /// more is refused at once. Notifies leave in the order in which they were asked for.
     pub fn notify_within<'a>(
         &self,
         timeout: Duration,
@@ -111,7 +114,8 @@ impl Channel {
     }
 
     /// Asks the server, and does not wait for the response: it is thrown away when it comes. To a
-    /// server this is a call like any other. It never waits for room.
+    /// server this is a call like any other, and here it counts as one (`iproto.calls_max`) until the
+    /// response is there or `iproto.request_timeout_ms` is over. It never waits for room.
     ///
     /// # Errors
     /// It was not taken.

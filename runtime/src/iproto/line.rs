@@ -30,7 +30,7 @@ pub(super) enum Want {
     NotifyWithin(Duration),
     /// To make a call, and to know its response.
     Call(Option<Duration>),
-    /// To make a call whose response is thrown away.
+    /// To make a call whose response is thrown away. It counts as a call until that is there.
     Send,
     /// To take the connection away, behind all that was asked for before.
     Hijack,
@@ -66,9 +66,11 @@ pub(super) enum Wish {
     Close,
 }
 
-/// A call that somebody waits for.
+/// A call that somebody waits for, or a send.
 #[derive(Default)]
 struct Waiting {
+    /// It is a send: what it ends with is thrown away.
+    is_nobodys: bool,
     waker: Option<Waker>,
     ended: Option<Ended>,
     /// To cancel it by, once it was made.
@@ -78,8 +80,8 @@ struct Waiting {
 pub(super) struct State {
     pub(super) presence: Presence<Closed>,
     pub(super) wish: Option<Wish>,
-    /// The server shuts this connection down.
-    pub(super) stopping: bool,
+    /// This connection is shut down, by whomever.
+    stopping: bool,
     /// Somebody takes this connection away.
     pub(super) hijacked: bool,
     /// Of this connection, and of those before it.
@@ -88,6 +90,8 @@ pub(super) struct State {
     /// The most bytes that may wait for the shard.
     pub(super) bytes_max: usize,
     pub(super) calls_max: usize,
+    /// Of notifies that the shard has taken and that wait for room.
+    held_bytes: usize,
     batch: Batch,
     calls: Slab<Waiting>,
 }
@@ -103,21 +107,57 @@ impl Default for State {
             past: Stats::default(),
             bytes_max: 0,
             calls_max: 0,
+            held_bytes: 0,
             batch: Batch::default(),
             calls: Slab::new(PLACES_MAX),
         }
     }
 }
 
+/// What is left of something that has ended. It is for when the lock is free: wakers and bodies
+/// are of users, and what they do when they are called, cloned or dropped may use this line.
+#[must_use]
+pub(super) struct Finished {
+    waker: Option<Waker>,
+    unwanted: Option<Ended>,
+}
+
+impl Finished {
+    pub(super) fn wake(self) {
+        drop(self.unwanted);
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+    }
+}
+
 impl State {
-    /// A call has ended; what wakes who waits for it.
-    #[must_use]
-    pub(super) fn finish(&mut self, ticket: Key, ended: Ended) -> Option<Waker> {
-        // Who does not wait any more has left the list.
-        let waiting = self.calls.get_mut(ticket)?;
-        waiting.ended = Some(ended);
-        waiting.call = None;
-        waiting.waker.take()
+    /// A call has ended.
+    pub(super) fn finish(&mut self, ticket: Key, ended: Ended) -> Finished {
+        match self.calls.get_mut(ticket) {
+            Some(waiting) if !waiting.is_nobodys => {
+                waiting.ended = Some(ended);
+                waiting.call = None;
+                return Finished { waker: waiting.waker.take(), unwanted: None };
+            }
+            Some(_) => drop(self.calls.remove(ticket)),
+            // Who does not wait any more has left the list.
+            None => {}
+        }
+        Finished { waker: None, unwanted: Some(ended) }
+    }
+
+    /// How a call ended. `None`: it has not, and another waker is to be woken then.
+    fn poll(&mut self, ticket: Key, waker: &Waker) -> Option<Poll<Ended>> {
+        let Some(waiting) = self.calls.get_mut(ticket) else {
+            return Some(Poll::Ready(Ended::Failed(CallError::Dropped)));
+        };
+        if let Some(ended) = waiting.ended.take() {
+            self.calls.remove(ticket);
+            return Some(Poll::Ready(ended));
+        }
+        let known = waiting.waker.as_ref().is_some_and(|known| known.will_wake(waker));
+        known.then_some(Poll::Pending)
     }
 
     /// A call was made. `false`: it was cancelled before that.
@@ -126,7 +166,12 @@ impl State {
         waiting.map(|waiting| waiting.call = Some(call)).is_some()
     }
 
-    /// Whether somebody waits for this call still.
+    /// The shard has no longer so many bytes of notifies that may wait for room.
+    pub(super) const fn let_go(&mut self, bytes: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
+
+    /// Whether this call is wanted still.
     pub(super) fn waits(&self, ticket: Key) -> bool {
         self.calls.get(ticket).is_some()
     }
@@ -145,6 +190,13 @@ impl State {
         }
     }
 
+    /// The connection takes nothing more, and ends some time. `false`: that was known.
+    pub(super) fn stops(&mut self) -> bool {
+        let is_new = self.presence.stage == Stage::Open && !self.stopping;
+        self.stopping |= is_new;
+        is_new
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.refusal().is_none()
     }
@@ -154,18 +206,24 @@ impl State {
     }
 
     /// The connection is over: nothing of what waits for it will be sent.
-    pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) {
+    pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) -> Vec<Finished> {
         self.past = self.past.plus(mem::take(&mut self.stats));
         self.presence.stage = Stage::Down;
         (self.stopping, self.hijacked) = (false, false);
+        self.held_bytes = 0;
         let mut batch = mem::take(&mut self.batch);
+        let mut finished = Vec::new();
         while let Some((ticket, body)) = batch.unsent() {
-            let mut waker = self.finish(ticket, Ended::Unsent(CallError::Stopped, body));
-            wakes.add(&mut waker);
+            let ended = Ended::Unsent(CallError::Stopped, body);
+            finished.push(match ticket {
+                Some(ticket) => self.finish(ticket, ended),
+                None => Finished { waker: None, unwanted: Some(ended) },
+            });
         }
         if !persists || self.wish.is_some() {
             self.end(wakes);
         }
+        finished
     }
 
     /// It is over for good: everybody is told.
@@ -188,13 +246,17 @@ impl State {
         if let Some(error) = self.refusal() {
             return Err((error, body));
         }
-        let bytes = self.batch.bytes() + body.len();
-        let waits_for_room = matches!(want, Want::NotifyWithin(_) | Want::Hijack);
-        if bytes > self.bytes_max && self.batch.bytes() > 0 && !waits_for_room {
+        let before = match want {
+            Want::NotifyWithin(_) => self.batch.patient_bytes() + self.held_bytes,
+            Want::Notify | Want::Call(_) | Want::Send => self.batch.bytes(),
+            // It has no body, and is not to be refused.
+            Want::Hijack => 0,
+        };
+        if before > 0 && before + body.len() > self.bytes_max {
             return Err((CallError::Full, body));
         }
         let ticket = match want {
-            Want::Notify | Want::Send => None,
+            Want::Notify => None,
             Want::Hijack => {
                 let Ok(ticket) = self.calls.insert(Waiting::default()) else {
                     return Err((CallError::Full, body));
@@ -202,13 +264,14 @@ impl State {
                 self.hijacked = true;
                 Some(ticket)
             }
-            Want::Call(_) | Want::NotifyWithin(_) => {
+            Want::Call(_) | Want::NotifyWithin(_) | Want::Send => {
                 let limit = u32::try_from(self.calls_max).unwrap_or(u32::MAX);
                 let too_many = CallError::TooManyCalls { limit };
                 if self.calls.len() >= self.calls_max {
                     return Err((too_many, body));
                 }
-                match self.calls.insert(Waiting::default()) {
+                let is_nobodys = matches!(want, Want::Send);
+                match self.calls.insert(Waiting { is_nobodys, ..Waiting::default() }) {
                     Ok(ticket) => Some(ticket),
                     Err(_) => return Err((too_many, body)),
                 }
@@ -240,34 +303,37 @@ impl Line {
         let mut state = self.lock();
         let ticket = state.push(msg, body, want)?;
         Self::post(state);
-        Ok(ticket)
+        Ok(ticket.filter(|_| !matches!(want, Want::Send)))
     }
 
     pub(super) fn poll_call(&self, ticket: Key, cx: &Context<'_>) -> Poll<Ended> {
-        let mut state = self.lock();
-        let Some(waiting) = state.calls.get_mut(ticket) else {
-            return Poll::Ready(Ended::Failed(CallError::Dropped));
-        };
-        match waiting.ended.take() {
-            Some(ended) => {
-                state.calls.remove(ticket);
-                Poll::Ready(ended)
-            }
-            None => {
-                waiting.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        let polled = self.lock().poll(ticket, cx.waker());
+        if let Some(polled) = polled {
+            return polled;
         }
+        let mut waker = Some(cx.waker().clone());
+        let mut state = self.lock();
+        // It may have ended meanwhile.
+        let polled = state.poll(ticket, cx.waker());
+        if let (None, Some(waiting)) = (&polled, state.calls.get_mut(ticket)) {
+            mem::swap(&mut waiting.waker, &mut waker);
+        }
+        drop(state);
+        polled.unwrap_or(Poll::Pending)
     }
 
     /// Nobody waits for this call any more.
     pub(super) fn cancel(&self, ticket: Key) {
         let mut state = self.lock();
         let waiting = state.calls.remove(ticket);
-        if let Some(call) = waiting.and_then(|waiting| waiting.call) {
-            state.batch.cancelled.push(call);
+        if let Some(Waiting { ended: None, call, .. }) = &waiting {
+            state.batch.cancelled.extend(*call);
+            // Also before it was made: the shard keeps its body until it looks.
             Self::post(state);
+        } else {
+            drop(state);
         }
+        drop(waiting);
     }
 
     /// Asks for the end; a wish to close is heard even after one to shut down.
@@ -288,6 +354,7 @@ impl Line {
         let mut state = self.lock();
         state.presence.woken = false;
         mem::swap(&mut state.batch, batch);
+        state.held_bytes += batch.patient_bytes();
         state.wish
     }
 

@@ -1,13 +1,15 @@
 //! Connections that we make: many callers on one of them, and how each call ends.
 
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use hioload::config::{Config, ReactorChoice};
 use hioload::iproto::{
-    Body, CallError, Channel, ClientHandler, Closed, Connect, ConnectError, Mux, Opened, PING,
-    Reconnect, Request, SHUTDOWN, Session,
+    Body, CallError, Channel, ChannelCall, ClientHandler, Closed, Connect, ConnectError, Mux,
+    Opened, PING, Reconnect, Request, SHUTDOWN, Session,
 };
 use hioload::ws::{Connector, block_on};
 use hioload::{Running, Shard};
@@ -105,6 +107,62 @@ fn a_call_times_out_or_is_cancelled(
 }
 
 #[rstest]
+fn a_call_that_is_dropped_before_the_shard_looks_is_not_sent(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    let (free, held) = mpsc::channel();
+    connector.handle().run(move |_| held.recv_timeout(PATIENCE).unwrap()).unwrap();
+    drop(channel.call(1, "for nobody"));
+    let call = channel.call(2, "?");
+    free.send(()).unwrap();
+    let asked = peer.read();
+    assert_eq!((asked.msg, asked.sync), (2, 1));
+    peer.send(2, 1, b"!");
+    assert_eq!(block_on(call).unwrap(), "!");
+    assert_eq!(channel.stats().calls, 1);
+    connector.stop().unwrap();
+}
+
+/// A waker that holds another call.
+struct Holder(Mutex<Option<ChannelCall>>);
+
+impl Wake for Holder {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+/// The waker of a call may end the last hold of another one of the same channel.
+#[rstest]
+#[case::dropped(|call: ChannelCall, _: &Channel| drop(call))]
+#[case::polled_by_another(|mut call: ChannelCall, _: &Channel| {
+    assert!(Pin::new(&mut call).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+})]
+#[case::ended(|call: ChannelCall, channel: &Channel| {
+    channel.close();
+    block_on(channel.done());
+    drop(call);
+})]
+fn wakers_may_use_the_channel(#[case] end: fn(ChannelCall, &Channel)) {
+    let connector = connector(ReactorChoice::Auto, |_| {});
+    let (_listener, channel, _peer) = listen(&connector, |it| it);
+    let mut call = channel.call_within(PATIENCE, 1, "a");
+    let other = channel.call_within(PATIENCE, 2, "b");
+    let waker = Waker::from(Arc::new(Holder(Mutex::new(Some(other)))));
+    assert!(Pin::new(&mut call).poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    let (sender, done) = mpsc::channel();
+    std::thread::spawn(move || {
+        end(call, &channel);
+        sender.send(()).unwrap();
+    });
+    done.recv_timeout(PATIENCE).expect("it waits for itself");
+    connector.stop().unwrap();
+}
+
+#[rstest]
 fn calls_fail_when_the_connection_does(
     #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
 ) {
@@ -179,11 +237,11 @@ fn a_peer_that_never_reads_fills_nothing_but_its_outbox(
     let mut calls = Vec::new();
     let refused = (0..400).find_map(|_| {
         let mut call = Box::pin(channel.call_within(PATIENCE, 1, &body));
-        let waker = std::task::Waker::noop();
-        let mut context = std::task::Context::from_waker(waker);
+        let waker = Waker::noop();
+        let mut context = Context::from_waker(waker);
         match call.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(result) => Some(result),
-            std::task::Poll::Pending => {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => {
                 calls.push(call);
                 // The shard takes it, or says that it is full.
                 let (sender, done) = mpsc::channel();
@@ -194,10 +252,10 @@ fn a_peer_that_never_reads_fills_nothing_but_its_outbox(
         }
     });
     let failed = calls.into_iter().filter_map(|mut call| {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         match call.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(result) => Some(result),
-            std::task::Poll::Pending => None,
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
         }
     });
     let ends: Vec<_> = refused.into_iter().chain(failed).collect();

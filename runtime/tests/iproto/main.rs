@@ -9,6 +9,7 @@ mod channel;
 #[allow(dead_code, reason = "its servers speak WebSocket")]
 #[path = "../child/mod.rs"]
 mod child;
+mod held;
 mod hijack;
 mod hijack_time;
 mod pool;
@@ -17,6 +18,8 @@ mod recorded;
 mod replies;
 mod restarts;
 mod shutdown;
+mod stopping;
+mod storms;
 mod support;
 
 #[test]

@@ -276,13 +276,14 @@ fn a_call_that_is_dropped_is_cancelled(
     drop(pool.call_within(PATIENCE, 1, "cancelled at once"));
     let call = pool.call_within(PATIENCE, 1, "cancelled later");
     until("it arrives", || pool.stats().online == 1);
-    let mut asked = peer.read();
+    // Unless the shard has looked in between, the first one is not sent at all.
+    let (mut asked, mut dropped) = (peer.read(), 1);
     if asked.body == b"cancelled at once" {
-        asked = peer.read();
+        (asked, dropped) = (peer.read(), 2);
     }
     assert_eq!(asked.body, b"cancelled later");
     drop(call);
-    until("it is cancelled", || pool.stats().channels.calls_dropped == 2);
+    until("it is cancelled", || pool.stats().channels.calls_dropped == dropped);
     peer.send(1, asked.sync, b"for nobody");
     assert_eq!(pool.call_blocking(2, "too slow"), Err(CallError::Timeout));
     let call = pool.call_within(PATIENCE, 3, "patient");
@@ -432,7 +433,7 @@ fn a_send_is_a_call_that_nobody_waits_for(
     answer(&mut peers[0], b"!");
     assert_eq!(block_on(call).unwrap(), "!");
     let stats = pool.stats().channels;
-    assert_eq!((stats.late, stats.requests_in, stats.calls), (2, 0, 3));
+    assert_eq!((stats.late, stats.unsolicited, stats.calls), (0, 0, 3));
     connector.stop().unwrap();
 }
 

@@ -149,6 +149,9 @@ pub trait IprotoClientHandler: 'static {
 
 /// The handler of a client's route: what is called beside what every route is.
 pub(crate) trait IprotoDialled: Handler<Session = ()> {
+    /// Whether what the server asks is given to the handler.
+    const SERVES: bool;
+
     fn dialled(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, ()>, opened: &Opened);
     fn failed(&mut self, shard: &mut Shard, error: &ConnectError);
     fn reconnecting(&mut self, shard: &mut Shard, attempt: u32, wait: Duration);
@@ -165,6 +168,8 @@ pub(crate) trait IprotoDialled: Handler<Session = ()> {
 struct ByUser<H>(H);
 
 impl<H: IprotoClientHandler> IprotoDialled for ByUser<H> {
+    const SERVES: bool = true;
+
     fn dialled(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, ()>, opened: &Opened) {
         self.0.opened(shard, session, opened);
     }
@@ -292,8 +297,9 @@ impl Shard {
         connect: Connect,
         handler: D,
     ) -> ClientId {
-        let route = ClientRoute(IprotoRoute::new(handler, 1));
-        self.dial_route(connect.plan(), Box::new(route))
+        let route = IprotoRoute::new(handler, 1);
+        let route = if D::SERVES { route } else { route.serving_nothing() };
+        self.dial_route(connect.plan(), Box::new(ClientRoute(route)))
     }
 
     /// As [`iproto::Connect::open`](Connect::open), with the connection on this shard.

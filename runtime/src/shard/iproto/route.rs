@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use hioload_pools::{Lease, ObjectPool};
-use hioload_protocol::iproto::{Action, CloseReason, Env, Event, ReplyTo, Violation};
+use hioload_protocol::iproto::{Action, CloseReason, Env, Event, Limits, ReplyTo, Violation};
 
 use super::body::Body;
 use super::error::CallError;
@@ -23,11 +23,26 @@ use crate::shard::{SessionId, Shard};
 const DIRECT_BYTES_MIN: usize = 32 * 1024;
 
 /// The handler of an iproto listener with its connections.
-pub(crate) struct IprotoRoute<H: Handler>(Host<H, H::Session>);
+pub(crate) struct IprotoRoute<H: Handler> {
+    host: Host<H, H::Session>,
+    serves: bool,
+}
 
 impl<H: Handler> IprotoRoute<H> {
     pub(crate) fn new(handler: H, sessions_max: usize) -> Self {
-        Self(Host::new(handler, sessions_max))
+        Self { host: Host::new(handler, sessions_max), serves: true }
+    }
+
+    /// Requests of the peer are counted as unsolicited, and not answered. A response to a call
+    /// that was forgotten looks like one: were it answered, a peer that serves would take the
+    /// answer for a request in turn, and both would go on for ever.
+    pub(super) fn serving_nothing(self) -> Self {
+        Self { serves: false, ..self }
+    }
+
+    /// What the peers of this route may cost.
+    fn limits(&self, limits: &Limits) -> Limits {
+        Limits { requests_max: if self.serves { limits.requests_max } else { 0 }, ..*limits }
     }
 
     /// Opens an accepted connection.
@@ -38,7 +53,7 @@ impl<H: Handler> IprotoRoute<H> {
         data: H::Session,
         opened: impl FnOnce(&mut H, &mut Shard, &mut IprotoSession<'_, H::Session>),
     ) {
-        match self.0.sessions.insert(data) {
+        match self.host.sessions.insert(data) {
             Ok(user) => entry.user = user,
             Err(_) => return entry.advance(Phase::Dead, cx.egress.now_ms),
         }
@@ -49,7 +64,7 @@ impl<H: Handler> IprotoRoute<H> {
 
     /// Its handler, while no connection of it is looked at.
     pub(super) const fn handler(&mut self) -> &mut H {
-        &mut self.0.handler
+        &mut self.host.handler
     }
 
     /// Calls the handler with a connection, and does what is to be done after that.
@@ -70,7 +85,7 @@ impl<H: Handler> IprotoRoute<H> {
         entry: &mut Entry,
         callback: impl FnOnce(&mut H, &mut Shard, &mut IprotoSession<'_, H::Session>),
     ) {
-        let Host { handler, sessions } = &mut self.0;
+        let Host { handler, sessions } = &mut self.host;
         if let Some(data) = sessions.get_mut(entry.user) {
             let link = Link { shard: cx.shard.index(), entry, egress: cx.egress, net: cx.net };
             callback(handler, cx.shard, &mut IprotoSession::new(data, link));
@@ -189,7 +204,7 @@ impl<H: Handler> IprotoRoute<H> {
 impl<H: Handler> Route for IprotoRoute<H> {
     fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry) {
         let peer = IprotoPeer::new(cx.net, entry.socket);
-        match self.0.handler.accept(cx.shard, &peer) {
+        match self.host.handler.accept(cx.shard, &peer) {
             Some(data) => self.open(cx, entry, data, |handler, shard, session| {
                 handler.opened(shard, session);
             }),
@@ -201,12 +216,12 @@ impl<H: Handler> Route for IprotoRoute<H> {
     }
 
     fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, mut bytes: Lease) {
-        let settings = Rc::clone(&cx.egress.settings);
+        let limits = self.limits(&cx.egress.settings.iproto);
         while entry.is_open() {
             let Protocol::Iproto(iproto) = &mut entry.protocol else { return };
             let mut memory = cx.egress.memory();
             let now_ms = cx.egress.now_ms;
-            let mut env = Env { limits: &settings.iproto, memory: &mut memory, now_ms };
+            let mut env = Env { limits: &limits, memory: &mut memory, now_ms };
             let mut at = 0;
             match iproto.connection.read(&bytes, &mut at, &mut env) {
                 Ok(Some(event)) => self.event(cx, entry, &mut bytes, at, event),
@@ -284,7 +299,7 @@ impl<H: Handler> Route for IprotoRoute<H> {
             }
             What::Reply(to, Answer::Missing) => {
                 cx.shard.counters.unanswered += 1;
-                match self.0.handler.unanswered(cx.shard, to.msg()) {
+                match self.host.handler.unanswered(cx.shard, to.msg()) {
                     Some(body) => {
                         cx.link(entry).send_reply(to, body.into());
                     }
@@ -323,7 +338,7 @@ impl<H: Handler> Route for IprotoRoute<H> {
             iproto.connection.closed();
         }
         let reason = reason(entry);
-        let Host { handler, sessions } = &mut self.0;
+        let Host { handler, sessions } = &mut self.host;
         // Taken out first: a handler that panics must not keep its place.
         let Some(mut data) = sessions.remove(entry.user) else { return };
         let shard = cx.shard.index();
