@@ -117,7 +117,9 @@ impl Bridge {
     fn not_sent(&self, batch: &Batch, outgoing: Outgoing, error: CallError) {
         let Some(ticket) = outgoing.ticket else { return };
         let ended = match error {
-            CallError::Stopped => Ended::Unsent(error, batch.owned_body(outgoing)),
+            CallError::Stopped | CallError::Full | CallError::TooManyCalls { .. } => {
+                Ended::Unsent(error, batch.owned_body(outgoing))
+            }
             _ => Ended::Failed(error),
         };
         self.finish(ticket, ended);

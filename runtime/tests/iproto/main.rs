@@ -10,6 +10,7 @@ mod channel;
 #[path = "../child/mod.rs"]
 mod child;
 mod pool;
+mod pool_limits;
 mod pool_time;
 mod recorded;
 mod replies;

@@ -91,6 +91,24 @@ pub(super) enum Missing {
     Refused(CallError),
 }
 
+/// The connections that had no room for something.
+#[derive(Default)]
+pub(super) struct Refusals {
+    by: Vec<Channel>,
+    last: Option<CallError>,
+}
+
+impl Refusals {
+    pub(super) fn add(&mut self, channel: Channel, error: CallError) {
+        self.by.push(channel);
+        self.last = Some(error);
+    }
+
+    fn by(&self, channel: &Channel) -> bool {
+        self.by.iter().any(|known| known.is_same(channel))
+    }
+}
+
 impl Shared {
     pub(super) fn new(settings: Settings, rate: (f64, u32), shard: ShardHandle) -> Arc<Self> {
         let (per_second, burst) = rate;
@@ -136,8 +154,9 @@ impl Shared {
         }
     }
 
-    /// The next connection, in turn. Dials those that nobody dials.
-    pub(super) fn next(self: &Arc<Self>) -> Result<Channel, Missing> {
+    /// The next connection, in turn, but for those that have refused. Dials those that nobody
+    /// dials.
+    pub(super) fn next(self: &Arc<Self>, refusals: &Refusals) -> Result<Channel, Missing> {
         let mut state = self.lock();
         if state.stopped {
             return Err(Missing::Refused(CallError::Stopped));
@@ -145,17 +164,22 @@ impl Shared {
         let bridges = self.fill(&mut state);
         let next = state.next;
         state.next = next.wrapping_add(1);
-        let channel = next.checked_rem(state.online.len()).map(|at| state.online[at].clone());
-        let is_cut_off = channel.is_none() && self.settings.fail_on_cutoff;
+        let at = next.checked_rem(state.online.len()).unwrap_or(0);
+        let (later, first) = state.online.split_at(at);
+        let mut turns = first.iter().chain(later);
+        let channel = turns.find(|channel| !refusals.by(channel)).cloned();
+        let refused = refusals.last.filter(|_| !state.online.is_empty());
+        let is_cut_off = channel.is_none() && refused.is_none() && self.settings.fail_on_cutoff;
         if is_cut_off {
             state.counted.cutoffs += 1;
         }
         drop(state);
         self.begin(bridges);
-        match channel {
-            Some(channel) => Ok(channel),
-            None if is_cut_off => Err(Missing::Refused(CallError::Cutoff)),
-            None => Err(Missing::Offline),
+        match (channel, refused) {
+            (Some(channel), _) => Ok(channel),
+            (None, Some(error)) => Err(Missing::Refused(error)),
+            (None, None) if is_cut_off => Err(Missing::Refused(CallError::Cutoff)),
+            (None, None) => Err(Missing::Offline),
         }
     }
 

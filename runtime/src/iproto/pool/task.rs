@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::channel::Pending;
 use super::super::line::{Ended, Want};
 use super::super::{CallError, Channel, Payload};
-use super::shared::{Missing, Shared, Waiter, Woken};
+use super::shared::{Missing, Refusals, Shared, Waiter, Woken};
 
 /// Waits for no number of connections, but for some time.
 const NO_NUMBER: usize = usize::MAX;
@@ -23,6 +23,7 @@ pub(super) struct Task {
     step: Step,
     /// For a connection. It is the same one if it has to wait twice.
     waiter: Option<Waiter>,
+    refusals: Refusals,
 }
 
 enum Step {
@@ -30,7 +31,7 @@ enum Step {
     Paced(Turn, Bytes),
     /// No connection is open.
     Offline(Bytes),
-    Sent(Pending),
+    Sent(Channel, Pending),
     Ended(Result<Bytes, CallError>),
 }
 
@@ -71,7 +72,8 @@ impl Task {
     /// What can be done at once is done before this returns.
     pub(super) fn begin(pool: &Arc<Shared>, msg: u32, body: Payload<'_>, want: Want) -> Self {
         let step = Step::Ended(Err(CallError::Dropped));
-        let mut task = Self { pool: Arc::clone(pool), msg, want, step, waiter: None };
+        let refusals = Refusals::default();
+        let mut task = Self { pool: Arc::clone(pool), msg, want, step, waiter: None, refusals };
         task.step = match pool.pace(task.most()) {
             Ok(None) => task.send(body),
             Ok(Some(wait)) => Step::Paced(Turn::new(pool, wait), body.into_bytes()),
@@ -90,19 +92,17 @@ impl Task {
 
     /// Gives it to the next connection that takes it, or waits for one.
     fn send(&mut self, mut body: Payload<'_>) -> Step {
-        // Each has a turn; then it is refused, if the last one is full as well.
-        let mut others = self.pool.settings.size - 1;
         loop {
-            match self.pool.next() {
+            match self.pool.next(&self.refusals) {
                 Ok(channel) => match channel.begin(self.msg, body, self.want) {
                     Ok(pending) if pending.is_nothing() => return Step::Ended(Ok(Bytes::new())),
-                    Ok(pending) => return Step::Sent(pending),
+                    Ok(pending) => return Step::Sent(channel, pending),
                     Err((CallError::Stopped | CallError::NoChannel, back)) => {
                         self.pool.forget(&channel);
                         body = back;
                     }
-                    Err((CallError::TooManyCalls { .. } | CallError::Full, back)) if others > 0 => {
-                        others -= 1;
+                    Err((error, back)) if is_refusal(error) => {
+                        self.refusals.add(channel, error);
                         body = back;
                     }
                     Err((error, _)) => return Step::Ended(Err(error)),
@@ -121,8 +121,13 @@ impl Task {
         loop {
             let body = match &mut self.step {
                 Step::Ended(result) => return Poll::Ready(result.clone()),
-                Step::Sent(pending) => match ready!(pending.poll(cx)) {
-                    Ended::Unsent(_, body) => body,
+                Step::Sent(channel, pending) => match ready!(pending.poll(cx)) {
+                    Ended::Unsent(error, body) => {
+                        if is_refusal(error) {
+                            self.refusals.add(channel.clone(), error);
+                        }
+                        body
+                    }
                     ended => return self.ended(ended.into_result()),
                 },
                 Step::Paced(turn, body) => match ready!(turn.poll(cx)) {
@@ -157,7 +162,7 @@ impl Task {
         }
         let mut waiter = None;
         loop {
-            match pool.next() {
+            match pool.next(&Refusals::default()) {
                 Ok(channel) if channel.is_open() => return Ok(channel),
                 Ok(channel) => pool.forget(&channel),
                 Err(Missing::Refused(error)) => return Err(error),
@@ -173,6 +178,11 @@ impl Task {
             }
         }
     }
+}
+
+/// Another connection may have room.
+const fn is_refusal(error: CallError) -> bool {
+    matches!(error, CallError::Full | CallError::TooManyCalls { .. })
 }
 
 /// Waits until a connection is open.

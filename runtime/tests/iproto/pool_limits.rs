@@ -1,0 +1,61 @@
+//! What a pool does when there is no room, or no time left.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hioload::config::ReactorChoice;
+use hioload::iproto::{CallError, Channel, Pool};
+use hioload::ws::block_on;
+use rstest::rstest;
+
+use crate::channel::{accept, connector};
+use crate::support::PATIENCE;
+
+#[rstest]
+fn what_one_connection_has_no_room_for_goes_to_another(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pool = Pool::to(listener.local_addr().unwrap().to_string()).on(connector.handle());
+    let pool = pool.connect_timeout(PATIENCE).size(2).build().unwrap();
+    block_on(pool.init_all()).unwrap();
+    let (deaf, mut peer) = (accept(&listener), accept(&listener));
+    let reading = std::thread::spawn(move || {
+        while let Some(packet) = peer.try_read() {
+            if packet.sync != 0 {
+                peer.send(packet.msg, packet.sync, b"read");
+            }
+        }
+    });
+    let channels = pool.online();
+    let answers = |channel: &Channel| {
+        block_on(channel.call_within(Duration::from_millis(100), 1, "?")).is_ok()
+    };
+    let hears = (0..100).find_map(|_| channels.iter().position(answers)).unwrap();
+    let body = Bytes::from(vec![7; 1 << 20]);
+    let unheard = |_| {
+        let notify = channels[1 - hears].notify_within(Duration::from_millis(200), 9, body.clone());
+        block_on(notify) == Err(CallError::Full)
+    };
+    assert!((0..60).any(unheard), "nobody reads, and yet");
+    // However the turns fall, one of two is the deaf one's. Its outbox may have got some room again:
+    // what it takes after all is not answered.
+    let second = Duration::from_secs(1);
+    let mut answered = 0;
+    for round in 0..8 {
+        let calls: Vec<_> = (0..3).map(|_| pool.call_within(second, 1, body.clone())).collect();
+        for call in calls {
+            let ended = block_on(call);
+            assert!(matches!(ended, Ok(_) | Err(CallError::Timeout)), "round {round}: {ended:?}");
+            answered += u32::from(ended.is_ok());
+        }
+    }
+    assert!(answered > 0, "nobody answers");
+    pool.close();
+    block_on(pool.done());
+    reading.join().unwrap();
+    drop(deaf);
+    connector.stop().unwrap();
+}
