@@ -1,11 +1,15 @@
 //! What a pool does when there is no room, or no time left.
 
+use std::future::Future;
 use std::net::TcpListener;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hioload::config::ReactorChoice;
-use hioload::iproto::{CallError, Channel, Pool};
+use hioload::iproto::{CallError, Channel, Pool, PoolCall};
 use hioload::ws::block_on;
 use rstest::rstest;
 
@@ -57,5 +61,40 @@ fn what_one_connection_has_no_room_for_goes_to_another(
     block_on(pool.done());
     reading.join().unwrap();
     drop(deaf);
+    connector.stop().unwrap();
+}
+
+/// A waker that owns a call.
+struct Holder(#[allow(dead_code, reason = "it is only dropped")] Mutex<Option<PoolCall>>);
+
+impl Wake for Holder {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_may_do_anything_when_it_is_dropped() {
+    let connector = connector(ReactorChoice::Epoll, |_| {});
+    // Nobody listens there.
+    let pool = Pool::to("127.0.0.1:1").on(connector.handle()).connect_timeout(PATIENCE * 2);
+    let pool = pool.build().unwrap();
+    let (mut waits, held) = (pool.call(1, "waits"), pool.call(1, "held"));
+    let (sender, ended) = mpsc::channel();
+    // A lock that is taken twice would stop this thread for good.
+    std::thread::spawn(move || {
+        let waker = Waker::from(Arc::new(Holder(Mutex::new(Some(held)))));
+        let is_pending = |waits: &mut PoolCall, waker: &Waker| {
+            Pin::new(waits).poll(&mut Context::from_waker(waker)).is_pending()
+        };
+        assert!(is_pending(&mut waits, &waker));
+        drop(waker);
+        assert!(is_pending(&mut waits, Waker::noop()), "the other waker is dropped here");
+        sender.send(()).unwrap();
+    });
+    if ended.recv_timeout(PATIENCE).is_err() {
+        // Dropping these would wait for that lock, too.
+        std::mem::forget((pool, connector));
+        panic!("the lock of the pool is taken for good");
+    }
+    pool.close();
     connector.stop().unwrap();
 }

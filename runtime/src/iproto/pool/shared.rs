@@ -376,8 +376,18 @@ impl Waiter {
     }
 
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Woken> {
+        // A waker is cloned and dropped while the lock is free: that may do anything.
+        let mut waker = Some(cx.waker().clone());
         let mut state = self.pool.lock();
-        let State { online, waiting, stopped, .. } = &mut *state;
+        let polled = self.look(&mut state, &mut waker);
+        drop(state);
+        drop(waker);
+        polled
+    }
+
+    /// Leaves the waker if it has to wait on, and brings the one back that it had left before.
+    fn look(&self, state: &mut State, waker: &mut Option<Waker>) -> Poll<Woken> {
+        let State { online, waiting, stopped, .. } = state;
         if *stopped {
             return Poll::Ready(Woken::Stopped);
         }
@@ -391,7 +401,7 @@ impl Waiter {
         } else if waiting.failed {
             Poll::Ready(Woken::Failed)
         } else {
-            waiting.waker = Some(cx.waker().clone());
+            mem::swap(&mut waiting.waker, waker);
             Poll::Pending
         }
     }
@@ -424,9 +434,14 @@ impl Alarm {
     }
 
     fn is_wanted(&self, cx: &Context<'_>) -> bool {
+        let mut alarm = Some(cx.waker().clone());
         let mut state = self.pool.lock();
         let waiting = state.waiting.get_mut(self.key);
-        waiting.map(|waiting| waiting.alarm = Some(cx.waker().clone())).is_some()
+        let is_wanted = waiting.map(|waiting| mem::swap(&mut waiting.alarm, &mut alarm)).is_some();
+        // The one before is dropped after the lock.
+        drop(state);
+        drop(alarm);
+        is_wanted
     }
 }
 
