@@ -305,3 +305,28 @@ fn a_shard_that_drains_ends_the_waits() {
     bench.advance(ms(1));
     assert_eq!(until(&bench, &call), (0, Err(CallError::NoChannel)));
 }
+
+#[test]
+fn so_much_waits_for_a_pool_and_no_more() {
+    let bench = Bench::new(Nothing);
+    let full = CallError::PoolFull { limit: 3 };
+    let pool = nobody(&bench).waiting_max(3).build().unwrap();
+    let mut waiting: Vec<_> = (0..3).map(|_| run(&bench, pool.call(1, "?"))).collect();
+    let more = [run(&bench, pool.call(1, "?")), run(&bench, pool.call_within(ms(9), 1, "?"))];
+    assert!(more.iter().all(|it| until(&bench, it) == (0, Err(full))));
+    assert_eq!(until(&bench, &run(&bench, pool.notify(1, "!"))).1, Err(full));
+    // Who ends makes room.
+    for call in waiting.drain(..) {
+        assert_eq!(until(&bench, &call).1, Err(CallError::NoChannel));
+    }
+    let again = run(&bench, pool.call(1, "?"));
+    assert_eq!(until(&bench, &again), (1000, Err(CallError::NoChannel)));
+
+    // The same for those that wait for the rate limit; who leaves that one may wait for the next.
+    let pool = nobody(&bench).rate_limit(10.0, 1).rate_wait(true).waiting_max(1).build().unwrap();
+    drop(pool.call(1, "takes the token, and leaves"));
+    let paced = run(&bench, pool.call(1, "?"));
+    let more = run(&bench, pool.call(1, "?"));
+    assert_eq!(until(&bench, &more), (0, Err(CallError::PoolFull { limit: 1 })));
+    assert_eq!(until(&bench, &paced).1, Err(CallError::NoChannel));
+}

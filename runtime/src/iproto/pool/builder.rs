@@ -43,6 +43,7 @@ pub struct PoolBuilder {
     fail_on_cutoff: bool,
     rate: (f64, u32),
     rate_wait: bool,
+    waiting_max: usize,
 }
 
 impl PoolBuilder {
@@ -60,6 +61,7 @@ impl PoolBuilder {
             fail_on_cutoff: false,
             rate: (0.0, 0),
             rate_wait: false,
+            waiting_max: 65_536,
         }
     }
 
@@ -142,6 +144,15 @@ impl PoolBuilder {
         self
     }
 
+    /// How much of what is asked of the pool may wait at once, for a connection or for the rate
+    /// limit: 65,536 unless it is set. Each keeps a copy of its body; what is more fails with
+    /// [`CallError::PoolFull`](super::CallError::PoolFull). An [init](Pool::init) counts too; it is
+    /// at least 1.
+    pub const fn waiting_max(mut self, most: usize) -> Self {
+        self.waiting_max = if most > 0 { most } else { 1 };
+        self
+    }
+
     /// Checks the description without opening anything.
     ///
     /// # Errors
@@ -170,6 +181,7 @@ impl PoolBuilder {
             notice_timeout: self.notice_timeout,
             fail_on_cutoff: self.fail_on_cutoff,
             rate_wait: self.rate_wait,
+            waiting_max: self.waiting_max,
         };
         Ok(Pool { owner: Owner(Shared::new(settings, self.rate, shard)).into() })
     }

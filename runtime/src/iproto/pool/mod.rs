@@ -222,8 +222,11 @@ impl Pool {
         let shared = self.shared();
         shared.dial();
         let timeout = shared.settings.connect_timeout;
-        let waiter = Waiter::new(shared, online, timeout);
-        match poll_fn(|cx| waiter.poll(cx)).await {
+        let woken = match Waiter::new(shared, online, timeout) {
+            Ok(waiter) => poll_fn(|cx| waiter.poll(cx)).await,
+            Err(_) => Woken::Failed,
+        };
+        match woken {
             Woken::Online => Ok(()),
             Woken::Stopped => Err(ConnectError::Stopped),
             Woken::Expired | Woken::Failed => {

@@ -22,9 +22,6 @@ use super::bucket::Bucket;
 use crate::shard::{Order, ShardHandle, Sleep};
 use crate::ws::{Waiters, Wakes};
 
-/// Futures that wait for a connection, more than memory has room for.
-const WAITERS_MAX: usize = 1 << 26;
-
 /// What does not change.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -34,6 +31,7 @@ pub(super) struct Settings {
     pub(super) notice_timeout: Duration,
     pub(super) fail_on_cutoff: bool,
     pub(super) rate_wait: bool,
+    pub(super) waiting_max: usize,
 }
 
 /// Somebody who waits until so many connections are open, or for some time only.
@@ -118,7 +116,7 @@ impl Shared {
             places: (0..settings.size).map(|_| None).collect(),
             vacant: settings.size,
             stopped: false,
-            waiting: Slab::new(WAITERS_MAX),
+            waiting: Slab::new(settings.waiting_max),
             watchers: Waiters::default(),
             bucket: (burst > 0).then(|| Bucket::new(per_second, burst)),
             counted: PoolStats::default(),
@@ -357,22 +355,27 @@ pub(super) enum Woken {
 /// Waits until so many connections are open, for some time at the most.
 pub(super) struct Waiter {
     pool: Arc<Shared>,
-    key: Option<Key>,
+    key: Key,
 }
 
 impl Waiter {
     /// The time begins now.
-    pub(super) fn new(pool: &Arc<Shared>, online: usize, timeout: Duration) -> Self {
+    ///
+    /// # Errors
+    /// As many wait as may.
+    pub(super) fn new(
+        pool: &Arc<Shared>,
+        online: usize,
+        timeout: Duration,
+    ) -> Result<Self, CallError> {
         let waiting = Waiting { online, waker: None, alarm: None, expired: false, failed: false };
-        let key = pool.lock().waiting.insert(waiting).ok();
-        let pool = Arc::clone(pool);
-        if let Some(key) = key {
-            let alarm = Alarm { pool: Arc::clone(&pool), key };
-            pool.shard.order(Order::Run(Box::new(move |shard| {
-                shard.spawn(alarm.ring_after(shard.sleep(timeout))).detach();
-            })));
-        }
-        Self { pool, key }
+        let key = pool.lock().waiting.insert(waiting);
+        let key = key.map_err(|_| CallError::PoolFull { limit: pool.settings.waiting_max })?;
+        let alarm = Alarm { pool: Arc::clone(pool), key };
+        pool.shard.order(Order::Run(Box::new(move |shard| {
+            shard.spawn(alarm.ring_after(shard.sleep(timeout))).detach();
+        })));
+        Ok(Self { pool: Arc::clone(pool), key })
     }
 
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Woken> {
@@ -391,7 +394,7 @@ impl Waiter {
         if *stopped {
             return Poll::Ready(Woken::Stopped);
         }
-        let Some(waiting) = self.key.and_then(|key| waiting.get_mut(key)) else {
+        let Some(waiting) = waiting.get_mut(self.key) else {
             return Poll::Ready(Woken::Failed);
         };
         if online.len() >= waiting.online {
@@ -410,7 +413,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        let waiting = self.key.and_then(|key| state.waiting.remove(key));
+        let waiting = state.waiting.remove(self.key);
         drop(state);
         if let Some(alarm) = waiting.and_then(|waiting| waiting.alarm) {
             alarm.wake();

@@ -43,9 +43,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn new(pool: &Arc<Shared>, wait: Duration) -> Self {
-        let waiter = Waiter::new(pool, NO_NUMBER, wait);
-        Self { pool: Arc::clone(pool), waiter, is_used: false }
+    fn new(pool: &Arc<Shared>, wait: Duration) -> Result<Self, CallError> {
+        let waiter = Waiter::new(pool, NO_NUMBER, wait).inspect_err(|_| pool.give_back())?;
+        Ok(Self { pool: Arc::clone(pool), waiter, is_used: false })
     }
 
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<(), CallError>> {
@@ -76,7 +76,10 @@ impl Task {
         let mut task = Self { pool: Arc::clone(pool), msg, want, step, waiter: None, refusals };
         task.step = match pool.pace(task.most()) {
             Ok(None) => task.send(body),
-            Ok(Some(wait)) => Step::Paced(Turn::new(pool, wait), body.into_bytes()),
+            Ok(Some(wait)) => match Turn::new(pool, wait) {
+                Ok(turn) => Step::Paced(turn, body.into_bytes()),
+                Err(error) => Step::Ended(Err(error)),
+            },
             Err(error) => Step::Ended(Err(error)),
         };
         task
@@ -110,7 +113,12 @@ impl Task {
                 Err(Missing::Refused(error)) => return Step::Ended(Err(error)),
                 Err(Missing::Offline) => {
                     let timeout = self.pool.settings.connect_timeout.min(self.most());
-                    self.waiter.get_or_insert_with(|| Waiter::new(&self.pool, 1, timeout));
+                    if self.waiter.is_none() {
+                        self.waiter = match Waiter::new(&self.pool, 1, timeout) {
+                            Ok(waiter) => Some(waiter),
+                            Err(error) => return Step::Ended(Err(error)),
+                        };
+                    }
                     return Step::Offline(body.into_bytes());
                 }
             }
@@ -144,6 +152,8 @@ impl Task {
                     }
                 },
             };
+            // What it has waited for makes room, and may be needed again.
+            self.step = Step::Ended(Err(CallError::Dropped));
             self.step = self.send(body.into());
         }
     }
@@ -157,10 +167,10 @@ impl Task {
     /// The next connection, as a call would get it.
     pub(super) async fn next_channel(pool: &Arc<Shared>) -> Result<Channel, CallError> {
         if let Some(wait) = pool.pace(Duration::MAX)? {
-            let mut turn = Turn::new(pool, wait);
+            let mut turn = Turn::new(pool, wait)?;
             poll_fn(|cx| turn.poll(cx)).await?;
         }
-        let mut waiter = None;
+        let mut waiter: Option<Waiter> = None;
         loop {
             match pool.next(&Refusals::default()) {
                 Ok(channel) if channel.is_open() => return Ok(channel),
@@ -168,8 +178,10 @@ impl Task {
                 Err(Missing::Refused(error)) => return Err(error),
                 Err(Missing::Offline) => {
                     let timeout = pool.settings.connect_timeout;
-                    let waiter = waiter.get_or_insert_with(|| Waiter::new(pool, 1, timeout));
-                    poll_fn(|cx| wait(Some(waiter), cx)).await.inspect_err(|error| {
+                    if waiter.is_none() {
+                        waiter = Some(Waiter::new(pool, 1, timeout)?);
+                    }
+                    poll_fn(|cx| wait(waiter.as_ref(), cx)).await.inspect_err(|error| {
                         if *error == CallError::NoChannel {
                             pool.lock().counted.waits_failed += 1;
                         }
