@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hioload::config::ReactorChoice;
@@ -61,6 +61,23 @@ fn what_one_connection_has_no_room_for_goes_to_another(
     block_on(pool.done());
     reading.join().unwrap();
     drop(deaf);
+    connector.stop().unwrap();
+}
+
+#[test]
+fn a_timeout_is_for_all_that_a_call_waits_for() {
+    let connector = connector(ReactorChoice::Epoll, |_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pool = Pool::to(listener.local_addr().unwrap().to_string()).on(connector.handle());
+    let pool = pool.connect_timeout(PATIENCE).rate_limit(0.4, 1).rate_wait(true).build().unwrap();
+    assert_eq!(block_on(pool.notify(1, "takes the token")), Ok(()));
+    let began = Instant::now();
+    // Its turn comes after two seconds and a half, and its answer never.
+    let call = pool.call_within(Duration::from_secs(3), 1, "?");
+    assert_eq!(block_on(call), Err(CallError::Timeout));
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(5), "{took:?}");
+    pool.close();
     connector.stop().unwrap();
 }
 

@@ -264,10 +264,15 @@ fn who_would_wait_too_long_for_the_rate_limit_is_policed() {
     assert_eq!(until(&bench, &first).1, Ok(()));
     let second = run(&bench, pool.call_within(ms(50), 1, "?"));
     assert_eq!(until(&bench, &second), (0, Err(CallError::Policed)));
-    // One without a timeout waits, until the pool ends.
+    // One without a timeout waits as long as it would for a response.
+    let third = run(&bench, pool.call(1, "?"));
+    assert_eq!(until(&bench, &third), (0, Err(CallError::Policed)));
+    let pool = somebody(&bench).rate_limit(0.3, 1).rate_wait(true).build().unwrap();
+    assert_eq!(until(&bench, &run(&bench, pool.notify(1, "!"))).1, Ok(()));
     let patient = run(&bench, pool.call(1, "?"));
-    bench.advance(Duration::from_secs(500));
+    bench.advance(ms(2000));
     assert!(patient.borrow().is_none());
+    assert_eq!(until(&bench, &run(&bench, pool.send(1, "!"))), (0, Err(CallError::Policed)));
     pool.close();
     assert_eq!(until(&bench, &patient).1, Err(CallError::Stopped));
 }

@@ -130,15 +130,18 @@ impl PoolBuilder {
     /// How many calls, notifies, sends and [channels](Pool::next_channel) there may be in a second,
     /// and how many at once (a token bucket). Without a burst, as it is unless it is set, there is
     /// no limit; with a burst and a rate of 0 nothing is allowed.
+    ///
+    /// The tokens come by the clock of the machine, also where the shard's is turned by hand (a
+    /// [bench](crate::testkit::Bench), a simulation): a promised turn is waited for on the shard's.
     pub const fn rate_limit(mut self, per_second: f64, burst: u32) -> Self {
         self.rate = (per_second, burst);
         self
     }
 
     /// Whether what is above the rate limit waits for its turn (shaping); unless it is set it is
-    /// refused with [`CallError::Policed`](super::CallError::Policed) (policing). A
-    /// [call with a timeout](Pool::call_within) that would have to wait for longer is refused at
-    /// once.
+    /// refused with [`CallError::Policed`](super::CallError::Policed) (policing). What would have to
+    /// wait for longer than its [timeout](Pool::call_within), or than `iproto.request_timeout_ms` if
+    /// it has none, is refused at once.
     pub const fn rate_wait(mut self, waits: bool) -> Self {
         self.rate_wait = waits;
         self

@@ -19,6 +19,7 @@ use super::super::line::Wish;
 use super::super::{CallError, Channel, Connect, ConnectError};
 use super::PoolStats;
 use super::bucket::Bucket;
+use crate::config::IprotoConfig;
 use crate::shard::{Order, ShardHandle, Sleep};
 use crate::ws::{Waiters, Wakes};
 
@@ -56,6 +57,8 @@ pub(super) struct State {
     waiting: Slab<Waiting>,
     watchers: Waiters,
     bucket: Option<Bucket>,
+    /// Of a call without one of its own, as the shard is configured, once it was heard of.
+    request_timeout: Duration,
     pub(super) counted: PoolStats,
     pub(super) error: Option<ConnectError>,
 }
@@ -78,6 +81,8 @@ impl State {
 pub(super) struct Shared {
     pub(super) settings: Settings,
     shard: ShardHandle,
+    /// The rate limit, and what is left of a timeout, go by the clock of the machine: the futures of
+    /// a pool run on any thread, and a shard that sleeps tells nobody the time.
     began: Instant,
     state: Mutex<State>,
 }
@@ -118,6 +123,7 @@ impl Shared {
             stopped: false,
             waiting: Slab::new(settings.waiting_max),
             watchers: Waiters::default(),
+            request_timeout: Duration::from_millis(IprotoConfig::default().request_timeout_ms),
             bucket: (burst > 0).then(|| Bucket::new(per_second, burst)),
             counted: PoolStats::default(),
             error: None,
@@ -130,9 +136,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a token of the rate limit: answers how long to wait for it, if at all.
-    pub(super) fn pace(&self, most: Duration) -> Result<Option<Duration>, CallError> {
+    /// Takes a token of the rate limit: answers how long to wait for it, if at all. What has no
+    /// timeout of its own does not wait longer than a call for its response.
+    pub(super) fn pace(&self, most: Option<Duration>) -> Result<Option<Duration>, CallError> {
         let mut state = self.lock();
+        let most = most.unwrap_or(state.request_timeout);
         let Some(bucket) = &mut state.bucket else { return Ok(None) };
         let now = self.began.elapsed();
         if bucket.take(now) {
@@ -214,10 +222,13 @@ impl Shared {
         bridges
     }
 
-    fn begin(&self, bridges: Vec<Bridge>) {
+    fn begin(self: &Arc<Self>, bridges: Vec<Bridge>) {
         for bridge in bridges {
-            let connect = self.settings.connect.clone();
-            self.shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
+            let (pool, connect) = (Arc::clone(self), self.settings.connect.clone());
+            self.shard.order(Order::Run(Box::new(move |shard| {
+                pool.lock().request_timeout = shard.iproto_timeout();
+                bridge.begin(shard, connect);
+            })));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -23,6 +23,8 @@ pub(super) struct Task {
     step: Step,
     /// For a connection. It is the same one if it has to wait twice.
     waiter: Option<Waiter>,
+    /// Of a call with a timeout of its own: when that is over, whatever it waits for.
+    until: Option<Instant>,
     refusals: Refusals,
 }
 
@@ -73,7 +75,12 @@ impl Task {
     pub(super) fn begin(pool: &Arc<Shared>, msg: u32, body: Payload<'_>, want: Want) -> Self {
         let step = Step::Ended(Err(CallError::Dropped));
         let refusals = Refusals::default();
-        let mut task = Self { pool: Arc::clone(pool), msg, want, step, waiter: None, refusals };
+        let until = match want {
+            Want::Call(Some(timeout)) => Instant::now().checked_add(timeout),
+            _ => None,
+        };
+        let mut task =
+            Self { pool: Arc::clone(pool), msg, want, step, waiter: None, until, refusals };
         task.step = match pool.pace(task.most()) {
             Ok(None) => task.send(body),
             Ok(Some(wait)) => match Turn::new(pool, wait) {
@@ -85,12 +92,22 @@ impl Task {
         task
     }
 
-    /// How long it may wait before it is sent.
-    fn most(&self) -> Duration {
+    /// How long it may wait before it is sent, if it says so itself.
+    const fn most(&self) -> Option<Duration> {
         match self.want {
-            Want::Call(Some(timeout)) => timeout,
-            _ => Duration::MAX,
+            Want::Call(timeout) => timeout,
+            _ => None,
         }
+    }
+
+    /// It has waited: only what is left of its timeout goes on. `false`: nothing is.
+    fn has_time(&mut self) -> bool {
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(Instant::now());
+            self.want = Want::Call(Some(left));
+            return left > Duration::ZERO;
+        }
+        true
     }
 
     /// Gives it to the next connection that takes it, or waits for one.
@@ -112,7 +129,8 @@ impl Task {
                 },
                 Err(Missing::Refused(error)) => return Step::Ended(Err(error)),
                 Err(Missing::Offline) => {
-                    let timeout = self.pool.settings.connect_timeout.min(self.most());
+                    let timeout = self.pool.settings.connect_timeout;
+                    let timeout = timeout.min(self.most().unwrap_or(timeout));
                     if self.waiter.is_none() {
                         self.waiter = match Waiter::new(&self.pool, 1, timeout) {
                             Ok(waiter) => Some(waiter),
@@ -154,6 +172,9 @@ impl Task {
             };
             // What it has waited for makes room, and may be needed again.
             self.step = Step::Ended(Err(CallError::Dropped));
+            if !self.has_time() {
+                return self.ended(Err(CallError::Timeout));
+            }
             self.step = self.send(body.into());
         }
     }
@@ -166,7 +187,7 @@ impl Task {
 
     /// The next connection, as a call would get it.
     pub(super) async fn next_channel(pool: &Arc<Shared>) -> Result<Channel, CallError> {
-        if let Some(wait) = pool.pace(Duration::MAX)? {
+        if let Some(wait) = pool.pace(None)? {
             let mut turn = Turn::new(pool, wait)?;
             poll_fn(|cx| turn.poll(cx)).await?;
         }
