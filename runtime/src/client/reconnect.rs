@@ -118,9 +118,10 @@ impl Reconnect {
     pub(crate) fn wait_ms(&self, tries: u32, random: u64) -> u64 {
         let factor = if self.factor >= 1.0 { self.factor } else { 1.0 };
         let exponent = i32::try_from(tries).unwrap_or(i32::MAX);
-        let first = self.first.as_millis() as f64;
+        // A bound below the tick of a shard's timers is no reason to dial without a wait.
+        let first = self.first.as_millis().max(1) as f64;
         // Saturates where it would be more than there are milliseconds.
-        let bound = (first * factor.powi(exponent)).min(self.max.as_millis() as f64) as u64;
+        let bound = (first * factor.powi(exponent)).min(self.max.as_millis().max(1) as f64) as u64;
         // Of 0 to the bound, both included.
         let range = u128::from(bound) + 1;
         ((u128::from(random) * range) >> 64) as u64
@@ -174,6 +175,15 @@ mod tests {
         assert_eq!(longest(u32::MAX), 30_000);
         assert_eq!(reconnect.wait_ms(3, 0), 0);
         assert_eq!(reconnect.wait_ms(3, u64::MAX / 2), 1000);
+    }
+
+    #[test]
+    fn below_a_tick_there_is_a_wait_all_the_same() {
+        for tiny in [Duration::ZERO, Duration::from_micros(999)] {
+            let rule = Reconnect::default().first(tiny);
+            assert_eq!([0, 1, 3].map(|tries| rule.wait_ms(tries, u64::MAX)), [1, 2, 8]);
+            assert_eq!(rule.max(tiny).wait_ms(9, u64::MAX), 1);
+        }
     }
 
     #[test]

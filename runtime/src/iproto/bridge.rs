@@ -179,11 +179,12 @@ impl Bridge {
     }
 
     fn unsent(&self, error: CallError, body: impl FnOnce() -> Bytes) -> Ended {
-        if error != CallError::Stopped {
-            return Ended::Failed(error);
+        match error {
+            // Known before it is given to another connection, or it would come here again at once.
+            CallError::Stopped => self.stops(),
+            CallError::Full | CallError::TooManyCalls { .. } => {}
+            _ => return Ended::Failed(error),
         }
-        // Known before it is given to another connection, or it would come here again at once.
-        self.stops();
         Ended::Unsent(error, body())
     }
 

@@ -133,6 +133,8 @@ pub struct Shard {
     outbox: (usize, usize),
     /// `iproto.calls_max`.
     iproto_calls_max: usize,
+    /// `iproto.request_timeout_ms`.
+    iproto_timeout: Duration,
 }
 
 /// Something that waits for the end of the callback.
@@ -341,6 +343,11 @@ impl Shard {
     /// How many bytes an outbox takes at the most, and how many calls may wait on a connection.
     pub(crate) const fn iproto_marks(&self) -> (usize, usize) {
         (self.outbox.1, self.iproto_calls_max)
+    }
+
+    /// How long a call without a timeout of its own waits for its response.
+    pub(crate) const fn iproto_timeout(&self) -> Duration {
+        self.iproto_timeout
     }
 
     /// Connections of this shard, unfinished handshakes included.

@@ -23,7 +23,15 @@ impl<T> Queue<T> {
         }
     }
 
+    /// For one thread alone.
     pub(super) fn pop(&self) -> Option<T> {
+        let first = self.ring.pop();
+        if first.is_some() || self.more.is_empty() {
+            return first;
+        }
+        // Since that look somebody may have filled the ring and gone on in the list: what is in the
+        // ring is older. Once the list was seen with something in it, and nobody else takes that
+        // out, a ring that is empty has nothing older, however much is pushed meanwhile.
         self.ring.pop().or_else(|| self.more.pop())
     }
 
@@ -38,6 +46,9 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::Queue;
 
     #[test]
@@ -56,5 +67,34 @@ mod tests {
         out.extend(std::iter::from_fn(|| queue.pop()));
         assert_eq!(out, (0..next).collect::<Vec<_>>());
         assert!(queue.is_empty());
+    }
+
+    /// The ring is filled and overflows while it is looked at, again and again.
+    #[test]
+    fn what_one_thread_pushes_stays_in_order_while_another_takes_it() {
+        const ITEMS: usize = 200_000;
+        let queue = Queue::new(2);
+        // On a busy machine they seldom run at the same time.
+        let end = Instant::now() + Duration::from_secs(5);
+        let mut out = Vec::with_capacity(ITEMS);
+        let pushed = thread::scope(|scope| {
+            let pushing = scope.spawn(|| {
+                let mut next = 0;
+                while next < ITEMS && Instant::now() < end {
+                    if queue.is_empty() {
+                        (0..4).for_each(|more| queue.push(next + more));
+                        next += 4;
+                    }
+                }
+                next
+            });
+            while !pushing.is_finished() || !queue.is_empty() {
+                out.extend(queue.pop());
+            }
+            pushing.join().unwrap()
+        });
+        assert_eq!(out.len(), pushed, "something is lost");
+        let first = out.iter().enumerate().find(|(place, value)| place != *value);
+        assert_eq!(first, None, "the first one out of its place");
     }
 }

@@ -86,6 +86,7 @@ impl<R: Reactor> Turn<R> {
         let spin = Spin::new(settings.spin);
         let outbox = (settings.outbox_high_bytes, settings.outbox_max_bytes);
         let iproto_calls_max = settings.iproto.calls_max as usize;
+        let iproto_timeout = Duration::from_millis(settings.request_timeout_ms);
         let egress = Egress::new(Rc::clone(&pool), Rc::new(settings), secrets);
         let orders = OrdersOf(Arc::clone(&handles), place.shard);
         let shard = Shard {
@@ -104,6 +105,7 @@ impl<R: Reactor> Turn<R> {
             dials: Dials::new(),
             outbox,
             iproto_calls_max,
+            iproto_timeout,
         };
         let driver = Driver {
             reactor,

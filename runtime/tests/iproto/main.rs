@@ -13,6 +13,7 @@ mod held;
 mod hijack;
 mod hijack_time;
 mod pool;
+mod pool_limits;
 mod pool_time;
 mod recorded;
 mod replies;

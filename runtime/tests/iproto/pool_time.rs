@@ -264,10 +264,15 @@ fn who_would_wait_too_long_for_the_rate_limit_is_policed() {
     assert_eq!(until(&bench, &first).1, Ok(()));
     let second = run(&bench, pool.call_within(ms(50), 1, "?"));
     assert_eq!(until(&bench, &second), (0, Err(CallError::Policed)));
-    // One without a timeout waits, until the pool ends.
+    // One without a timeout waits as long as it would for a response.
+    let third = run(&bench, pool.call(1, "?"));
+    assert_eq!(until(&bench, &third), (0, Err(CallError::Policed)));
+    let pool = somebody(&bench).rate_limit(0.3, 1).rate_wait(true).build().unwrap();
+    assert_eq!(until(&bench, &run(&bench, pool.notify(1, "!"))).1, Ok(()));
     let patient = run(&bench, pool.call(1, "?"));
-    bench.advance(Duration::from_secs(500));
+    bench.advance(ms(2000));
     assert!(patient.borrow().is_none());
+    assert_eq!(until(&bench, &run(&bench, pool.send(1, "!"))), (0, Err(CallError::Policed)));
     pool.close();
     assert_eq!(until(&bench, &patient).1, Err(CallError::Stopped));
 }
@@ -304,4 +309,29 @@ fn a_shard_that_drains_ends_the_waits() {
     bench.shutdown();
     bench.advance(ms(1));
     assert_eq!(until(&bench, &call), (0, Err(CallError::NoChannel)));
+}
+
+#[test]
+fn so_much_waits_for_a_pool_and_no_more() {
+    let bench = Bench::new(Nothing);
+    let full = CallError::PoolFull { limit: 3 };
+    let pool = nobody(&bench).waiting_max(3).build().unwrap();
+    let mut waiting: Vec<_> = (0..3).map(|_| run(&bench, pool.call(1, "?"))).collect();
+    let more = [run(&bench, pool.call(1, "?")), run(&bench, pool.call_within(ms(9), 1, "?"))];
+    assert!(more.iter().all(|it| until(&bench, it) == (0, Err(full))));
+    assert_eq!(until(&bench, &run(&bench, pool.notify(1, "!"))).1, Err(full));
+    // Who ends makes room.
+    for call in waiting.drain(..) {
+        assert_eq!(until(&bench, &call).1, Err(CallError::NoChannel));
+    }
+    let again = run(&bench, pool.call(1, "?"));
+    assert_eq!(until(&bench, &again), (1000, Err(CallError::NoChannel)));
+
+    // The same for those that wait for the rate limit; who leaves that one may wait for the next.
+    let pool = nobody(&bench).rate_limit(10.0, 1).rate_wait(true).waiting_max(1).build().unwrap();
+    drop(pool.call(1, "takes the token, and leaves"));
+    let paced = run(&bench, pool.call(1, "?"));
+    let more = run(&bench, pool.call(1, "?"));
+    assert_eq!(until(&bench, &more), (0, Err(CallError::PoolFull { limit: 1 })));
+    assert_eq!(until(&bench, &paced).1, Err(CallError::NoChannel));
 }

@@ -43,6 +43,7 @@ pub struct PoolBuilder {
     fail_on_cutoff: bool,
     rate: (f64, u32),
     rate_wait: bool,
+    waiting_max: usize,
 }
 
 impl PoolBuilder {
@@ -60,6 +61,7 @@ impl PoolBuilder {
             fail_on_cutoff: false,
             rate: (0.0, 0),
             rate_wait: false,
+            waiting_max: 65_536,
         }
     }
 
@@ -128,17 +130,29 @@ impl PoolBuilder {
     /// How many calls, notifies, sends and [channels](Pool::next_channel) there may be in a second,
     /// and how many at once (a token bucket). Without a burst, as it is unless it is set, there is
     /// no limit; with a burst and a rate of 0 nothing is allowed.
+    ///
+    /// The tokens come by the clock of the machine, also where the shard's is turned by hand (a
+    /// [bench](crate::testkit::Bench), a simulation): a promised turn is waited for on the shard's.
     pub const fn rate_limit(mut self, per_second: f64, burst: u32) -> Self {
         self.rate = (per_second, burst);
         self
     }
 
     /// Whether what is above the rate limit waits for its turn (shaping); unless it is set it is
-    /// refused with [`CallError::Policed`](super::CallError::Policed) (policing). A
-    /// [call with a timeout](Pool::call_within) that would have to wait for longer is refused at
-    /// once.
+    /// refused with [`CallError::Policed`](super::CallError::Policed) (policing). What would have to
+    /// wait for longer than its [timeout](Pool::call_within), or than `iproto.request_timeout_ms` if
+    /// it has none, is refused at once.
     pub const fn rate_wait(mut self, waits: bool) -> Self {
         self.rate_wait = waits;
+        self
+    }
+
+    /// How much of what is asked of the pool may wait at once, for a connection or for the rate
+    /// limit: 65,536 unless it is set. Each keeps a copy of its body; what is more fails with
+    /// [`CallError::PoolFull`](super::CallError::PoolFull). An [init](Pool::init) counts too; it is
+    /// at least 1.
+    pub const fn waiting_max(mut self, most: usize) -> Self {
+        self.waiting_max = if most > 0 { most } else { 1 };
         self
     }
 
@@ -170,6 +184,7 @@ impl PoolBuilder {
             notice_timeout: self.notice_timeout,
             fail_on_cutoff: self.fail_on_cutoff,
             rate_wait: self.rate_wait,
+            waiting_max: self.waiting_max,
         };
         Ok(Pool { owner: Owner(Shared::new(settings, self.rate, shard)).into() })
     }

@@ -32,9 +32,9 @@ use task::Task;
 /// connections, which are [shut down](Self::shutdown) when the last one is dropped.
 ///
 /// * **A call goes to the next connection that is open**, in turn, and is refused as too much only
-///   if each of them refuses it. A call is sent at most once: one that was handed to a connection and
-///   had not left when that ended goes to another one; one that had left fails with
-///   [`CallError::Dropped`].
+///   if each of them refuses it. A call is sent at most once: one that the connection had not
+///   taken when it ended, or has no room for, goes to another one; one that was taken fails with
+///   [`CallError::Dropped`] then, though some of those have not left either.
 /// * **A connection that is lost is dialled again at once**, with waits that grow from
 ///   [`redial_interval`](PoolBuilder::redial_interval) to
 ///   [`redial_interval_max`](PoolBuilder::redial_interval_max) and are drawn at random below that.
@@ -128,13 +128,15 @@ impl Pool {
 
     /// Asks the server. If a connection is open the call is on its way when this returns; awaiting
     /// it gives the response, and dropping it cancels the call. The response may take as long as
-    /// `iproto.request_timeout_ms` says; waiting for a connection comes before that.
+    /// `iproto.request_timeout_ms` says; before that it may wait as long for the
+    /// [rate limit](PoolBuilder::rate_wait), and for a connection.
     pub fn call<'a>(&self, msg: u32, body: impl Into<Payload<'a>>) -> PoolCall {
         PoolCall(self.begin(msg, body.into(), Want::Call(None)))
     }
 
-    /// As [`call`](Self::call), with a timeout of its own. It does not wait longer than that for a
-    /// connection either, nor for the [rate limit](PoolBuilder::rate_limit).
+    /// As [`call`](Self::call), with a timeout of its own, for everything that it waits for: the
+    /// [rate limit](PoolBuilder::rate_limit), a connection, the response. The timeout may be
+    /// exceeded by the milliseconds that the clocks of the shard and of the machine differ by.
     pub fn call_within<'a>(
         &self,
         timeout: Duration,
@@ -222,8 +224,11 @@ impl Pool {
         let shared = self.shared();
         shared.dial();
         let timeout = shared.settings.connect_timeout;
-        let waiter = Waiter::new(shared, online, timeout);
-        match poll_fn(|cx| waiter.poll(cx)).await {
+        let woken = match Waiter::new(shared, online, timeout) {
+            Ok(waiter) => poll_fn(|cx| waiter.poll(cx)).await,
+            Err(_) => Woken::Failed,
+        };
+        match woken {
             Woken::Online => Ok(()),
             Woken::Stopped => Err(ConnectError::Stopped),
             Woken::Expired | Woken::Failed => {

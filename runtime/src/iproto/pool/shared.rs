@@ -19,11 +19,9 @@ use super::super::line::Wish;
 use super::super::{CallError, Channel, Connect, ConnectError};
 use super::PoolStats;
 use super::bucket::Bucket;
+use crate::config::IprotoConfig;
 use crate::shard::{Order, ShardHandle, Sleep};
 use crate::ws::{Waiters, Wakes};
-
-/// Futures that wait for a connection, more than memory has room for.
-const WAITERS_MAX: usize = 1 << 26;
 
 /// What does not change.
 #[derive(Debug)]
@@ -34,6 +32,7 @@ pub(super) struct Settings {
     pub(super) notice_timeout: Duration,
     pub(super) fail_on_cutoff: bool,
     pub(super) rate_wait: bool,
+    pub(super) waiting_max: usize,
 }
 
 /// Somebody who waits until so many connections are open, or for some time only.
@@ -58,6 +57,8 @@ pub(super) struct State {
     waiting: Slab<Waiting>,
     watchers: Waiters,
     bucket: Option<Bucket>,
+    /// Of a call without one of its own, as the shard is configured, once it was heard of.
+    request_timeout: Duration,
     pub(super) counted: PoolStats,
     pub(super) error: Option<ConnectError>,
 }
@@ -80,6 +81,8 @@ impl State {
 pub(super) struct Shared {
     pub(super) settings: Settings,
     shard: ShardHandle,
+    /// The rate limit, and what is left of a timeout, go by the clock of the machine: the futures of
+    /// a pool run on any thread, and a shard that sleeps tells nobody the time.
     began: Instant,
     state: Mutex<State>,
 }
@@ -91,6 +94,24 @@ pub(super) enum Missing {
     Refused(CallError),
 }
 
+/// The connections that had no room for something.
+#[derive(Default)]
+pub(super) struct Refusals {
+    by: Vec<Channel>,
+    last: Option<CallError>,
+}
+
+impl Refusals {
+    pub(super) fn add(&mut self, channel: Channel, error: CallError) {
+        self.by.push(channel);
+        self.last = Some(error);
+    }
+
+    fn by(&self, channel: &Channel) -> bool {
+        self.by.iter().any(|known| known.is_same(channel))
+    }
+}
+
 impl Shared {
     pub(super) fn new(settings: Settings, rate: (f64, u32), shard: ShardHandle) -> Arc<Self> {
         let (per_second, burst) = rate;
@@ -100,8 +121,9 @@ impl Shared {
             places: (0..settings.size).map(|_| None).collect(),
             vacant: settings.size,
             stopped: false,
-            waiting: Slab::new(WAITERS_MAX),
+            waiting: Slab::new(settings.waiting_max),
             watchers: Waiters::default(),
+            request_timeout: Duration::from_millis(IprotoConfig::default().request_timeout_ms),
             bucket: (burst > 0).then(|| Bucket::new(per_second, burst)),
             counted: PoolStats::default(),
             error: None,
@@ -114,9 +136,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a token of the rate limit: answers how long to wait for it, if at all.
-    pub(super) fn pace(&self, most: Duration) -> Result<Option<Duration>, CallError> {
+    /// Takes a token of the rate limit: answers how long to wait for it, if at all. What has no
+    /// timeout of its own does not wait longer than a call for its response.
+    pub(super) fn pace(&self, most: Option<Duration>) -> Result<Option<Duration>, CallError> {
         let mut state = self.lock();
+        let most = most.unwrap_or(state.request_timeout);
         let Some(bucket) = &mut state.bucket else { return Ok(None) };
         let now = self.began.elapsed();
         if bucket.take(now) {
@@ -136,8 +160,9 @@ impl Shared {
         }
     }
 
-    /// The next connection, in turn. Dials those that nobody dials.
-    pub(super) fn next(self: &Arc<Self>) -> Result<Channel, Missing> {
+    /// The next connection, in turn, but for those that have refused. Dials those that nobody
+    /// dials.
+    pub(super) fn next(self: &Arc<Self>, refusals: &Refusals) -> Result<Channel, Missing> {
         let mut state = self.lock();
         if state.stopped {
             return Err(Missing::Refused(CallError::Stopped));
@@ -145,17 +170,22 @@ impl Shared {
         let bridges = self.fill(&mut state);
         let next = state.next;
         state.next = next.wrapping_add(1);
-        let channel = next.checked_rem(state.online.len()).map(|at| state.online[at].clone());
-        let is_cut_off = channel.is_none() && self.settings.fail_on_cutoff;
+        let at = next.checked_rem(state.online.len()).unwrap_or(0);
+        let (later, first) = state.online.split_at(at);
+        let mut turns = first.iter().chain(later);
+        let channel = turns.find(|channel| !refusals.by(channel)).cloned();
+        let refused = refusals.last.filter(|_| !state.online.is_empty());
+        let is_cut_off = channel.is_none() && refused.is_none() && self.settings.fail_on_cutoff;
         if is_cut_off {
             state.counted.cutoffs += 1;
         }
         drop(state);
         self.begin(bridges);
-        match channel {
-            Some(channel) => Ok(channel),
-            None if is_cut_off => Err(Missing::Refused(CallError::Cutoff)),
-            None => Err(Missing::Offline),
+        match (channel, refused) {
+            (Some(channel), _) => Ok(channel),
+            (None, Some(error)) => Err(Missing::Refused(error)),
+            (None, None) if is_cut_off => Err(Missing::Refused(CallError::Cutoff)),
+            (None, None) => Err(Missing::Offline),
         }
     }
 
@@ -192,10 +222,13 @@ impl Shared {
         bridges
     }
 
-    fn begin(&self, bridges: Vec<Bridge>) {
+    fn begin(self: &Arc<Self>, bridges: Vec<Bridge>) {
         for bridge in bridges {
-            let connect = self.settings.connect.clone();
-            self.shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
+            let (pool, connect) = (Arc::clone(self), self.settings.connect.clone());
+            self.shard.order(Order::Run(Box::new(move |shard| {
+                pool.lock().request_timeout = shard.iproto_timeout();
+                bridge.begin(shard, connect);
+            })));
         }
     }
 
@@ -333,31 +366,46 @@ pub(super) enum Woken {
 /// Waits until so many connections are open, for some time at the most.
 pub(super) struct Waiter {
     pool: Arc<Shared>,
-    key: Option<Key>,
+    key: Key,
 }
 
 impl Waiter {
     /// The time begins now.
-    pub(super) fn new(pool: &Arc<Shared>, online: usize, timeout: Duration) -> Self {
+    ///
+    /// # Errors
+    /// As many wait as may.
+    pub(super) fn new(
+        pool: &Arc<Shared>,
+        online: usize,
+        timeout: Duration,
+    ) -> Result<Self, CallError> {
         let waiting = Waiting { online, waker: None, alarm: None, expired: false, failed: false };
-        let key = pool.lock().waiting.insert(waiting).ok();
-        let pool = Arc::clone(pool);
-        if let Some(key) = key {
-            let alarm = Alarm { pool: Arc::clone(&pool), key };
-            pool.shard.order(Order::Run(Box::new(move |shard| {
-                shard.spawn(alarm.ring_after(shard.sleep(timeout))).detach();
-            })));
-        }
-        Self { pool, key }
+        let key = pool.lock().waiting.insert(waiting);
+        let key = key.map_err(|_| CallError::PoolFull { limit: pool.settings.waiting_max })?;
+        let alarm = Alarm { pool: Arc::clone(pool), key };
+        pool.shard.order(Order::Run(Box::new(move |shard| {
+            shard.spawn(alarm.ring_after(shard.sleep(timeout))).detach();
+        })));
+        Ok(Self { pool: Arc::clone(pool), key })
     }
 
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Woken> {
+        // A waker is cloned and dropped while the lock is free: that may do anything.
+        let mut waker = Some(cx.waker().clone());
         let mut state = self.pool.lock();
-        let State { online, waiting, stopped, .. } = &mut *state;
+        let polled = self.look(&mut state, &mut waker);
+        drop(state);
+        drop(waker);
+        polled
+    }
+
+    /// Leaves the waker if it has to wait on, and brings the one back that it had left before.
+    fn look(&self, state: &mut State, waker: &mut Option<Waker>) -> Poll<Woken> {
+        let State { online, waiting, stopped, .. } = state;
         if *stopped {
             return Poll::Ready(Woken::Stopped);
         }
-        let Some(waiting) = self.key.and_then(|key| waiting.get_mut(key)) else {
+        let Some(waiting) = waiting.get_mut(self.key) else {
             return Poll::Ready(Woken::Failed);
         };
         if online.len() >= waiting.online {
@@ -367,7 +415,7 @@ impl Waiter {
         } else if waiting.failed {
             Poll::Ready(Woken::Failed)
         } else {
-            waiting.waker = Some(cx.waker().clone());
+            mem::swap(&mut waiting.waker, waker);
             Poll::Pending
         }
     }
@@ -376,7 +424,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        let waiting = self.key.and_then(|key| state.waiting.remove(key));
+        let waiting = state.waiting.remove(self.key);
         drop(state);
         if let Some(alarm) = waiting.and_then(|waiting| waiting.alarm) {
             alarm.wake();
@@ -400,9 +448,14 @@ impl Alarm {
     }
 
     fn is_wanted(&self, cx: &Context<'_>) -> bool {
+        let mut alarm = Some(cx.waker().clone());
         let mut state = self.pool.lock();
         let waiting = state.waiting.get_mut(self.key);
-        waiting.map(|waiting| waiting.alarm = Some(cx.waker().clone())).is_some()
+        let is_wanted = waiting.map(|waiting| mem::swap(&mut waiting.alarm, &mut alarm)).is_some();
+        // The one before is dropped after the lock.
+        drop(state);
+        drop(alarm);
+        is_wanted
     }
 }
 

@@ -4,14 +4,14 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::super::channel::Pending;
 use super::super::line::{Ended, Want};
 use super::super::{CallError, Channel, Payload};
-use super::shared::{Missing, Shared, Waiter, Woken};
+use super::shared::{Missing, Refusals, Shared, Waiter, Woken};
 
 /// Waits for no number of connections, but for some time.
 const NO_NUMBER: usize = usize::MAX;
@@ -23,6 +23,9 @@ pub(super) struct Task {
     step: Step,
     /// For a connection. It is the same one if it has to wait twice.
     waiter: Option<Waiter>,
+    /// Of a call with a timeout of its own: when that is over, whatever it waits for.
+    until: Option<Instant>,
+    refusals: Refusals,
 }
 
 enum Step {
@@ -30,7 +33,7 @@ enum Step {
     Paced(Turn, Bytes),
     /// No connection is open.
     Offline(Bytes),
-    Sent(Pending),
+    Sent(Channel, Pending),
     Ended(Result<Bytes, CallError>),
 }
 
@@ -42,9 +45,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn new(pool: &Arc<Shared>, wait: Duration) -> Self {
-        let waiter = Waiter::new(pool, NO_NUMBER, wait);
-        Self { pool: Arc::clone(pool), waiter, is_used: false }
+    fn new(pool: &Arc<Shared>, wait: Duration) -> Result<Self, CallError> {
+        let waiter = Waiter::new(pool, NO_NUMBER, wait).inspect_err(|_| pool.give_back())?;
+        Ok(Self { pool: Arc::clone(pool), waiter, is_used: false })
     }
 
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<(), CallError>> {
@@ -71,32 +74,49 @@ impl Task {
     /// What can be done at once is done before this returns.
     pub(super) fn begin(pool: &Arc<Shared>, msg: u32, body: Payload<'_>, want: Want) -> Self {
         let step = Step::Ended(Err(CallError::Dropped));
-        let mut task = Self { pool: Arc::clone(pool), msg, want, step, waiter: None };
+        let refusals = Refusals::default();
+        let until = match want {
+            Want::Call(Some(timeout)) => Instant::now().checked_add(timeout),
+            _ => None,
+        };
+        let mut task =
+            Self { pool: Arc::clone(pool), msg, want, step, waiter: None, until, refusals };
         task.step = match pool.pace(task.most()) {
             Ok(None) => task.send(body),
-            Ok(Some(wait)) => Step::Paced(Turn::new(pool, wait), body.into_bytes()),
+            Ok(Some(wait)) => match Turn::new(pool, wait) {
+                Ok(turn) => Step::Paced(turn, body.into_bytes()),
+                Err(error) => Step::Ended(Err(error)),
+            },
             Err(error) => Step::Ended(Err(error)),
         };
         task
     }
 
-    /// How long it may wait before it is sent.
-    fn most(&self) -> Duration {
+    /// How long it may wait before it is sent, if it says so itself.
+    const fn most(&self) -> Option<Duration> {
         match self.want {
-            Want::Call(Some(timeout)) => timeout,
-            _ => Duration::MAX,
+            Want::Call(timeout) => timeout,
+            _ => None,
         }
+    }
+
+    /// It has waited: only what is left of its timeout goes on. `false`: nothing is.
+    fn has_time(&mut self) -> bool {
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(Instant::now());
+            self.want = Want::Call(Some(left));
+            return left > Duration::ZERO;
+        }
+        true
     }
 
     /// Gives it to the next connection that takes it, or waits for one.
     fn send(&mut self, mut body: Payload<'_>) -> Step {
-        // Each has a turn; then it is refused, if the last one is full as well.
-        let mut others = self.pool.settings.size - 1;
         loop {
-            match self.pool.next() {
+            match self.pool.next(&self.refusals) {
                 Ok(channel) => match channel.begin(self.msg, body, self.want) {
                     Ok(pending) if pending.is_nothing() => return Step::Ended(Ok(Bytes::new())),
-                    Ok(pending) => return Step::Sent(pending),
+                    Ok(pending) => return Step::Sent(channel, pending),
                     Err((
                         CallError::Stopped | CallError::Hijacked | CallError::NoChannel,
                         back,
@@ -104,16 +124,22 @@ impl Task {
                         self.pool.forget(&channel);
                         body = back;
                     }
-                    Err((CallError::TooManyCalls { .. } | CallError::Full, back)) if others > 0 => {
-                        others -= 1;
+                    Err((error, back)) if is_refusal(error) => {
+                        self.refusals.add(channel, error);
                         body = back;
                     }
                     Err((error, _)) => return Step::Ended(Err(error)),
                 },
                 Err(Missing::Refused(error)) => return Step::Ended(Err(error)),
                 Err(Missing::Offline) => {
-                    let timeout = self.pool.settings.connect_timeout.min(self.most());
-                    self.waiter.get_or_insert_with(|| Waiter::new(&self.pool, 1, timeout));
+                    let timeout = self.pool.settings.connect_timeout;
+                    let timeout = timeout.min(self.most().unwrap_or(timeout));
+                    if self.waiter.is_none() {
+                        self.waiter = match Waiter::new(&self.pool, 1, timeout) {
+                            Ok(waiter) => Some(waiter),
+                            Err(error) => return Step::Ended(Err(error)),
+                        };
+                    }
                     return Step::Offline(body.into_bytes());
                 }
             }
@@ -124,8 +150,13 @@ impl Task {
         loop {
             let body = match &mut self.step {
                 Step::Ended(result) => return Poll::Ready(result.clone()),
-                Step::Sent(pending) => match ready!(pending.poll(cx)) {
-                    Ended::Unsent(_, body) => body,
+                Step::Sent(channel, pending) => match ready!(pending.poll(cx)) {
+                    Ended::Unsent(error, body) => {
+                        if is_refusal(error) {
+                            self.refusals.add(channel.clone(), error);
+                        }
+                        body
+                    }
                     ended => return self.ended(ended.into_result()),
                 },
                 Step::Paced(turn, body) => match ready!(turn.poll(cx)) {
@@ -142,6 +173,11 @@ impl Task {
                     }
                 },
             };
+            // What it has waited for makes room, and may be needed again.
+            self.step = Step::Ended(Err(CallError::Dropped));
+            if !self.has_time() {
+                return self.ended(Err(CallError::Timeout));
+            }
             self.step = self.send(body.into());
         }
     }
@@ -154,20 +190,22 @@ impl Task {
 
     /// The next connection, as a call would get it.
     pub(super) async fn next_channel(pool: &Arc<Shared>) -> Result<Channel, CallError> {
-        if let Some(wait) = pool.pace(Duration::MAX)? {
-            let mut turn = Turn::new(pool, wait);
+        if let Some(wait) = pool.pace(None)? {
+            let mut turn = Turn::new(pool, wait)?;
             poll_fn(|cx| turn.poll(cx)).await?;
         }
-        let mut waiter = None;
+        let mut waiter: Option<Waiter> = None;
         loop {
-            match pool.next() {
+            match pool.next(&Refusals::default()) {
                 Ok(channel) if channel.is_open() => return Ok(channel),
                 Ok(channel) => pool.forget(&channel),
                 Err(Missing::Refused(error)) => return Err(error),
                 Err(Missing::Offline) => {
                     let timeout = pool.settings.connect_timeout;
-                    let waiter = waiter.get_or_insert_with(|| Waiter::new(pool, 1, timeout));
-                    poll_fn(|cx| wait(Some(waiter), cx)).await.inspect_err(|error| {
+                    if waiter.is_none() {
+                        waiter = Some(Waiter::new(pool, 1, timeout)?);
+                    }
+                    poll_fn(|cx| wait(waiter.as_ref(), cx)).await.inspect_err(|error| {
                         if *error == CallError::NoChannel {
                             pool.lock().counted.waits_failed += 1;
                         }
@@ -176,6 +214,11 @@ impl Task {
             }
         }
     }
+}
+
+/// Another connection may have room.
+const fn is_refusal(error: CallError) -> bool {
+    matches!(error, CallError::Full | CallError::TooManyCalls { .. })
 }
 
 /// Waits until a connection is open.

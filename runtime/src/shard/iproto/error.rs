@@ -30,6 +30,13 @@ pub enum CallError {
     /// [`PoolBuilder::rate_limit`](crate::iproto::PoolBuilder::rate_limit).
     #[error("not sent: there are more calls than the rate limit of the pool allows")]
     Policed,
+    /// As much waits for a connection of the pool, or for its rate limit, as may: see
+    /// [`PoolBuilder::waiting_max`](crate::iproto::PoolBuilder::waiting_max).
+    #[error("not sent: {limit} calls wait for the pool; ask less of it, or raise its waiting_max")]
+    PoolFull {
+        /// What is allowed.
+        limit: usize,
+    },
     /// As many calls wait as `iproto.calls_max` allows.
     #[error("not sent: {limit} calls wait for their responses; raise iproto.calls_max")]
     TooManyCalls {
