@@ -44,7 +44,7 @@ const LEAD_PASSED: usize = 5;
 /// that is busy otherwise, fails once in 2,000 times.
 const LEAD_FAILED: usize = 9;
 /// Who has no such lead after this many pairs has failed.
-const PAIRS_MAX: usize = 41;
+const PAIRS_MAX: usize = 81;
 /// Between two blows of an attack.
 const PACE: Duration = Duration::from_millis(4);
 /// Lines that the server may log in all phases of an attack, with the level WARN or above.
