@@ -509,13 +509,18 @@ fn the_fault_tester_attacks_iproto() {
     assert_eq!(output.status.code(), Some(0));
 }
 
-/// A server that opens a session for everything, and takes whatever it is sent.
-fn gullible() -> SocketAddr {
+/// A server that opens a session for everything, and takes whatever it is sent; but it hangs up on
+/// those that are refused by their number.
+fn gullible(is_refused: fn(usize) -> bool) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     let address = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
+        for (number, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let (mut stream, is_refused) = (stream, is_refused(number));
             std::thread::spawn(move || {
+                if is_refused {
+                    return;
+                }
                 let (mut bytes, mut head) = ([0; 4096], Vec::new());
                 while !head.ends_with(b"\r\n\r\n") {
                     match stream.read(&mut bytes) {
@@ -536,7 +541,7 @@ fn gullible() -> SocketAddr {
 
 #[test]
 fn the_fault_tester_notices_a_server_that_takes_everything() {
-    let address = gullible().to_string();
+    let address = gullible(|_| false).to_string();
     let only = "junk-key,unmasked,bad-close-code,foreign-origin";
     let output = output("fault_tester", &[address.as_str(), "--json", "--only", only]);
     let seen = verdicts(&output);
@@ -544,6 +549,15 @@ fn the_fault_tester_notices_a_server_that_takes_everything() {
     let open =
         seen.iter().filter(|(name, verdict, _)| name == "foreign-origin" && verdict == "open");
     assert_eq!((broken, open.count()), (3, 1), "{seen:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_attack_without_a_session_was_not_tried() {
+    // Honest clients come before and after it.
+    let address = gullible(|number| number == 1).to_string();
+    let output = output("fault_tester", &[address.as_str(), "--json", "--only", "unmasked"]);
+    assert_eq!(verdicts(&output)[0].1, "not tried");
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -4,7 +4,8 @@
 //! order of time stops everybody; which seed it is does not depend on the number of threads only if
 //! there is one.
 
-use std::sync::Mutex;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -37,12 +38,35 @@ pub struct Outcome {
     pub completions: Vec<u64>,
     /// The first that failed, with its scenario.
     pub failure: Option<(Scenario, Failure)>,
+    /// What a thread said that panicked outside of its seeds: what it had run is lost.
+    thread_lost: Option<String>,
 }
 
 impl Outcome {
     fn add(&mut self, report: &Report) {
         self.totals.add(report);
         self.completions.push(report.completions);
+    }
+
+    fn merge(&mut self, part: Self) {
+        self.totals.merge(&part.totals);
+        self.completions.extend(part.completions);
+        if self.failure.is_none() {
+            self.failure = part.failure;
+        }
+    }
+
+    /// Why no seed failed and the plan was not carried out all the same.
+    #[must_use]
+    pub fn gap(&self, plan: &Plan) -> Option<String> {
+        if self.failure.is_some() {
+            return None;
+        }
+        if let Some(words) = &self.thread_lost {
+            return Some(format!("a thread panicked, and its seeds are lost: {words}"));
+        }
+        let (ran, seeds) = (self.totals.seeds, plan.seeds);
+        (ran != seeds).then(|| format!("{ran} of {seeds} seeds were run"))
     }
 
     /// The completions of the seed in the middle.
@@ -55,76 +79,128 @@ impl Outcome {
 /// Runs one seed.
 ///
 /// # Errors
-/// It failed.
+/// It failed, or its scenario panicked.
 pub fn run_seed(scenario: Scenario, seed: u64, traced: bool) -> Result<Report, Failure> {
     let sim = Sim::seed(seed);
     let sim = if traced { sim.traced() } else { sim };
-    scenario.build(sim).run()
+    catch_unwind(AssertUnwindSafe(|| scenario.build(sim).run())).unwrap_or_else(|panic| {
+        let problem = format!("the scenario panicked: {}", words_of(&*panic));
+        Err(Failure { seed, problem, trace: Vec::new() })
+    })
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }
 
 /// Runs all seeds of a plan; `progress` is called about every second with how many are done.
 pub fn run(plan: &Plan, progress: impl Fn(u64) + Sync) -> Outcome {
-    let next = AtomicU64::new(plan.first);
-    let end = plan.first.saturating_add(plan.seeds);
-    let is_over = AtomicBool::new(false);
-    let shared = Mutex::new(Outcome::default());
-    let done = AtomicU64::new(0);
+    run_with(plan, progress, |scenario, seed| run_seed(scenario, seed, false))
+}
+
+fn run_with(
+    plan: &Plan,
+    progress: impl Fn(u64) + Sync,
+    run_seed: impl Fn(Scenario, u64) -> Result<Report, Failure> + Sync,
+) -> Outcome {
+    let shared = Shared::default();
+    let mut outcome = Outcome::default();
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..plan.jobs)
-            .map(|_| scope.spawn(|| work(plan, end, &next, &done, &is_over)))
-            .collect();
+        let workers: Vec<_> =
+            (0..plan.jobs).map(|_| scope.spawn(|| work(plan, &shared, &run_seed))).collect();
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) && done.load(Ordering::Relaxed) < plan.seeds {
+            while !shared.is_over.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(250));
-                progress(done.load(Ordering::Relaxed));
+                progress(shared.done.load(Ordering::Relaxed));
             }
         });
         for worker in workers {
-            let Ok(part) = worker.join() else { continue };
-            merge(&shared, part);
+            match worker.join() {
+                Ok(part) => outcome.merge(part),
+                Err(panic) => outcome.thread_lost = Some(words_of(&*panic)),
+            }
         }
-        is_over.store(true, Ordering::Relaxed);
+        shared.is_over.store(true, Ordering::Relaxed);
     });
-    let mut outcome = shared.into_inner().unwrap_or_default();
     outcome.completions.sort_unstable();
     outcome
 }
 
-fn merge(shared: &Mutex<Outcome>, part: Outcome) {
-    let Ok(mut all) = shared.lock() else { return };
-    all.totals.merge(&part.totals);
-    all.completions.extend(part.completions);
-    if all.failure.is_none() {
-        all.failure = part.failure;
-    }
+/// What the threads share.
+#[derive(Default)]
+struct Shared {
+    /// Seeds that were handed out.
+    taken: AtomicU64,
+    done: AtomicU64,
+    is_over: AtomicBool,
 }
 
 fn work(
     plan: &Plan,
-    end: u64,
-    next: &AtomicU64,
-    done: &AtomicU64,
-    is_over: &AtomicBool,
+    shared: &Shared,
+    run_seed: &impl Fn(Scenario, u64) -> Result<Report, Failure>,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    while !is_over.load(Ordering::Relaxed) {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end {
+    while !shared.is_over.load(Ordering::Relaxed) {
+        let taken = shared.taken.fetch_add(1, Ordering::Relaxed);
+        if taken >= plan.seeds {
             break;
         }
+        let seed = plan.first.wrapping_add(taken);
         if plan.names_seeds {
             eprintln!("seed {seed}");
         }
         let scenario = plan.scenario.unwrap_or_else(|| Scenario::of_seed(seed));
-        match run_seed(scenario, seed, false) {
+        match run_seed(scenario, seed) {
             Ok(report) => outcome.add(&report),
             Err(failure) => {
-                is_over.store(true, Ordering::Relaxed);
+                shared.is_over.store(true, Ordering::Relaxed);
                 outcome.failure = Some((scenario, failure));
                 break;
             }
         }
-        done.fetch_add(1, Ordering::Relaxed);
+        shared.done.fetch_add(1, Ordering::Relaxed);
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: Plan = Plan { first: 0, seeds: 4, scenario: None, jobs: 2, names_seeds: false };
+
+    #[test]
+    fn a_thread_that_panics_is_a_gap() {
+        let outcome = run_with(
+            &PLAN,
+            |_done| (),
+            |scenario, seed| {
+                assert_ne!(seed, 2, "planted");
+                run_seed(scenario, seed, false)
+            },
+        );
+        assert!(outcome.failure.is_none());
+        let gap = outcome.gap(&PLAN).expect("two seeds at most were counted");
+        assert!(gap.contains("planted"), "{gap}");
+    }
+
+    #[test]
+    fn seeds_that_were_not_run_are_a_gap() {
+        let outcome = run(&PLAN, |_done| ());
+        assert_eq!(outcome.gap(&PLAN), None);
+        let gap = outcome.gap(&Plan { seeds: 5, ..PLAN });
+        assert_eq!(gap.as_deref(), Some("4 of 5 seeds were run"));
+    }
+
+    #[test]
+    fn a_scenario_that_panics_is_a_failure_with_its_seed() {
+        let mut broken = Scenario::ALL[0];
+        broken.build = |_sim| panic!("planted");
+        let plan = Plan { first: u64::MAX, seeds: 2, scenario: Some(broken), jobs: 1, ..PLAN };
+        let (_, failure) = run(&plan, |_done| ()).failure.expect("it fails");
+        assert_eq!(failure.seed, u64::MAX);
+        assert!(failure.problem.contains("planted"), "{}", failure.problem);
+    }
 }

@@ -18,12 +18,13 @@ use serde_json::json;
 #[command(name = "simulate", version)]
 struct Flags {
     /// How many seeds
-    #[arg(long, default_value_t = 1000, conflicts_with = "seed")]
+    #[arg(long, default_value_t = 1000, conflicts_with = "seed",
+          value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 0, conflicts_with = "seed")]
     first: u64,
-    /// Seeds that nobody has run yet: begins at a number made of the time
+    /// New seeds each time: begins at a number made of the time
     #[arg(long, conflicts_with_all = ["first", "seed"])]
     fresh: bool,
     /// This seed alone
@@ -130,17 +131,22 @@ fn many(flags: &Flags) -> ExitCode {
         print_outcome(&plan, &outcome, seconds);
     }
     std::panic::set_hook(usual);
-    match &outcome.failure {
-        Some((scenario, failure)) => {
-            let again = explore::run_seed(*scenario, failure.seed, true).err();
-            print_failure(*scenario, again.as_ref().unwrap_or(failure), 40);
-            ExitCode::FAILURE
+    if let Some((scenario, failure)) = &outcome.failure {
+        let again = explore::run_seed(*scenario, failure.seed, true).err();
+        print_failure(*scenario, again.as_ref().unwrap_or(failure), 40);
+        if flags.fresh {
+            eprintln!("this seed is new: what fails may be older than the last change");
         }
-        None => ExitCode::SUCCESS,
+        return ExitCode::FAILURE;
     }
+    if let Some(gap) = outcome.gap(&plan) {
+        eprintln!("error: {gap}: run it again with --jobs 1 --verbose --first {}", plan.first);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
-/// A number that no run had before.
+/// A number made of the time. Its last 16 bits are free for the seeds that follow.
 fn fresh() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 & 0xffff_ffff_0000
@@ -153,7 +159,7 @@ fn print_failure(scenario: Scenario, failure: &Failure, lines: usize) {
     }
     let Failure { seed, problem, .. } = failure;
     eprintln!("error: seed {seed} of {}: {problem}", scenario.name);
-    let program = "cargo run --release -p hioload-simulation --";
+    let program = "cargo run --release --locked -p hioload-simulation --";
     eprintln!("repeat it: {program} --seed {seed} --scenario {} --trace", scenario.name);
 }
 

@@ -61,3 +61,8 @@ fn the_result_is_there_as_json() {
     assert_eq!(json["seeds"], 20);
     assert!(json["failure"].is_null());
 }
+
+#[test]
+fn no_seeds_at_all_are_a_usage_error() {
+    assert_eq!(simulate(&["--seeds", "0"]).status.code(), Some(2));
+}

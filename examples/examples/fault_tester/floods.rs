@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::frames::{BINARY, CLOSE, FIN, PING, PONG, TEXT, frame, header, open};
-use crate::peer::{Heard, Peer, Target, unreachable};
+use crate::peer::{Heard, Peer, Target, not_tried};
 use crate::report::{Attack, Did, Outcome, Rule, Run};
 
 /// What a compression bomb becomes.
@@ -13,7 +13,7 @@ const BOMB_BYTES: usize = 64 << 20;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     attack("huge-length", "a frame that announces 1 TiB", Rule::Wise, |target| {
-        let Some(mut peer) = open(target, "") else { return unreachable() };
+        let Some(mut peer) = open(target, "") else { return not_tried() };
         peer.say(&header(FIN | BINARY, 1 << 40));
         let did = peer.reaction(None);
         peer.outcome(did, String::new())
@@ -39,7 +39,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     }),
     attack("compression-bomb", "64 MiB of zeros, compressed", Rule::Wise, bomb),
     attack("half-open", "a session that says nothing", Rule::Wise, |target| {
-        let Some(mut peer) = open(target, "") else { return unreachable() };
+        let Some(mut peer) = open(target, "") else { return not_tried() };
         let did = peer.reaction(Some(PING));
         let pinged = did == Did::Took;
         let did = if pinged { Did::Waits } else { did };
@@ -65,7 +65,7 @@ const fn attack(
 
 /// Repeats a frame in a session and reads nothing.
 fn flood(target: &Target, first: &[u8], again: &[u8]) -> Outcome {
-    let Some(mut peer) = open(target, "") else { return unreachable() };
+    let Some(mut peer) = open(target, "") else { return not_tried() };
     peer.say(first);
     let (did, sent) = peer.flood(again);
     // Who closes may read on for a while, so that its close frame is not lost.
@@ -93,6 +93,9 @@ fn announced(target: &Target) -> Outcome {
     let mut bytes = header(FIN | BINARY, 1 << 20);
     bytes.push(0);
     let mut peers: Vec<_> = (0..target.connections).map_while(|_| open(target, "")).collect();
+    if peers.is_empty() {
+        return not_tried();
+    }
     peers.iter_mut().for_each(|peer| {
         peer.say(&bytes);
     });
@@ -103,7 +106,7 @@ fn announced(target: &Target) -> Outcome {
 }
 
 fn slow_message(target: &Target) -> Outcome {
-    let Some(mut peer) = open(target, "") else { return unreachable() };
+    let Some(mut peer) = open(target, "") else { return not_tried() };
     peer.say(&frame(TEXT, b"begun"));
     while !peer.is_over() {
         if peer.try_say(&frame(0, b"x")).is_none() || peer.hear() == Heard::End {
@@ -116,7 +119,7 @@ fn slow_message(target: &Target) -> Outcome {
 
 fn bomb(target: &Target) -> Outcome {
     let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
-    let Some(mut peer) = Peer::connect(target) else { return unreachable() };
+    let Some(mut peer) = Peer::connect(target) else { return not_tried() };
     peer.say(target.handshake(offer).as_bytes());
     let head = peer.head().unwrap_or_default().to_ascii_lowercase();
     if !head.contains("permessage-deflate") {
@@ -159,7 +162,7 @@ fn deflated_zeros(count: usize) -> Vec<u8> {
 
 fn storm(target: &Target, handshakes: bool, resets: bool) -> Outcome {
     let began = Instant::now();
-    let mut kept = Vec::new();
+    let (mut kept, mut made) = (Vec::new(), 0);
     for _ in 0..target.connections {
         let Ok(mut stream) = TcpStream::connect_timeout(&target.address, target.patience) else {
             break;
@@ -172,9 +175,13 @@ fn storm(target: &Target, handshakes: bool, resets: bool) -> Outcome {
             kept.clear();
         }
         kept.push(stream);
+        made += 1;
         if began.elapsed() > target.patience {
             break;
         }
+    }
+    if made == 0 {
+        return not_tried();
     }
     let (after, count) = (began.elapsed(), kept.len());
     let is_served = crate::frames::is_served(target);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hioload::iproto::{Header, PING, SHUTDOWN};
 
-use crate::peer::{Heard, Peer, Target, unreachable};
+use crate::peer::{Heard, Peer, Target, not_tried};
 use crate::report::{Attack, Did, Outcome, Rule, Run};
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -41,6 +41,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("many-connections", "connections that stay", Rule::Live, |target| {
         let began = Instant::now();
         let peers: Vec<_> = (0..target.connections).map_while(|_| Peer::connect(target)).collect();
+        if peers.is_empty() {
+            return not_tried();
+        }
         let (after, did) =
             (began.elapsed(), if is_served(target) { Did::Took } else { Did::Ended });
         Outcome { did, after, note: format!("{} at once", peers.len()) }
@@ -63,7 +66,7 @@ fn packet(msg: u32, sync: u32, body: &[u8]) -> Vec<u8> {
 
 /// Says something, and waits for the end of the connection; answers are passed over.
 fn say(target: &Target, bytes: &[u8]) -> Outcome {
-    let Some(mut peer) = Peer::connect(target) else { return unreachable() };
+    let Some(mut peer) = Peer::connect(target) else { return not_tried() };
     peer.say(bytes);
     let did = loop {
         match peer.hear() {
@@ -78,7 +81,7 @@ fn say(target: &Target, bytes: &[u8]) -> Outcome {
 
 /// Repeats a packet and reads nothing.
 fn flood(target: &Target, packet: &[u8]) -> Outcome {
-    let Some(mut peer) = Peer::connect(target) else { return unreachable() };
+    let Some(mut peer) = Peer::connect(target) else { return not_tried() };
     let (did, sent) = peer.flood(packet);
     peer.outcome(did, format!("after {sent} bytes"))
 }

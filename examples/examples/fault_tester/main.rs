@@ -21,8 +21,8 @@ use report::{Finding, Run, Verdict};
 
 /// Attacks a WebSocket or iproto server, and reports what it did about it.
 ///
-/// Exit codes: 0: nothing is broken; 1: something is, or the server cannot be reached; 2: wrong
-/// flags.
+/// Exit codes: 0: nothing is broken; 1: something is, an attack could not be tried, or the server
+/// cannot be reached; 2: wrong flags.
 #[derive(Parser)]
 #[command(name = "fault_tester", version)]
 struct Flags {
@@ -111,7 +111,8 @@ fn main() -> ExitCode {
         findings.push(finding);
     }
     report::print_end(&findings, &flags.address, flags.json);
-    ExitCode::from(u8::from(findings.iter().any(|finding| finding.verdict == Verdict::Broken)))
+    let is_bad = |finding: &Finding| matches!(finding.verdict, Verdict::Broken | Verdict::NotTried);
+    ExitCode::from(u8::from(findings.iter().any(is_bad)))
 }
 
 fn resolve(flags: &Flags) -> Result<SocketAddr, String> {

@@ -12,8 +12,9 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// The most bytes that a flood sends.
 const FLOOD_BYTES: usize = 64 << 20;
-/// A server has stopped reading if it takes none of a flood for this long.
-const STALL: Duration = Duration::from_millis(1500);
+/// A server has stopped reading if it takes none of a flood for this long, or for a quarter of the
+/// patience if that is less.
+const STALL_MAX: Duration = Duration::from_millis(1500);
 
 /// A server that took something wrong may find out about it for this long.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
@@ -168,10 +169,11 @@ impl Peer {
     /// and how many it took.
     pub(crate) fn flood(&mut self, bytes: &[u8]) -> (Did, usize) {
         let burst = bytes.repeat((64 * 1024 / bytes.len()).max(1));
+        let stall = STALL_MAX.min(self.patience / 4);
         let (mut at, mut sent, mut moved) = (0, 0, Instant::now());
         while sent < FLOOD_BYTES && !self.is_over() {
             match self.try_say(&burst[at..]) {
-                Some(0) if moved.elapsed() > STALL => return (Did::StoppedReading, sent),
+                Some(0) if moved.elapsed() > stall => return (Did::StoppedReading, sent),
                 Some(0) => {}
                 Some(count) => {
                     (sent, at, moved) = (sent + count, (at + count) % burst.len(), Instant::now());
@@ -192,9 +194,9 @@ impl Peer {
     }
 }
 
-/// Nobody accepts connections any more.
-pub(crate) fn unreachable() -> Outcome {
-    Outcome { did: Did::Ended, after: Duration::ZERO, note: "it accepts nobody".to_owned() }
+/// The connection to attack could not be had.
+pub(crate) fn not_tried() -> Outcome {
+    Outcome { did: Did::NotTried, after: Duration::ZERO, note: String::new() }
 }
 
 fn is_wait(error: &std::io::Error) -> bool {

@@ -54,6 +54,8 @@ pub(crate) enum Did {
     Waits,
     /// It does not speak what the attack is made with.
     NotSpoken,
+    /// It was not attacked: there was no connection, or no session, to do it with.
+    NotTried,
 }
 
 /// What came of an attack.
@@ -73,6 +75,8 @@ pub(crate) enum Verdict {
     Open,
     /// It took what must be refused, or serves nobody any more.
     Broken,
+    /// Nothing is known: the attack could not begin.
+    NotTried,
 }
 
 /// An attack and what came of it.
@@ -88,6 +92,7 @@ impl Finding {
         let acted = !matches!(outcome.did, Did::Took | Did::Waits);
         let verdict = match attack.rule {
             _ if !is_served => Verdict::Broken,
+            _ if outcome.did == Did::NotTried => Verdict::NotTried,
             _ if acted => Verdict::Held,
             Rule::Live => Verdict::Held,
             Rule::Wise => Verdict::Open,
@@ -101,7 +106,7 @@ impl Finding {
         let served = if self.is_served { "" } else { "; honest clients are not served any more" };
         let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
         println!(
-            "{:<8}{:<26}{did} after {:.2} s{note}{served}",
+            "{:<11}{:<26}{did} after {:.2} s{note}{served}",
             self.verdict.to_string(),
             self.attack.name,
             after.as_secs_f64(),
@@ -137,11 +142,12 @@ pub(crate) fn print_end(findings: &[Finding], address: &str, as_json: bool) {
     }
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     println!(
-        "\n{} attacks on {address}: {} held, {} open, {} broken",
+        "\n{} attacks on {address}: {} held, {} open, {} broken, {} not tried",
         findings.len(),
         count(Verdict::Held),
         count(Verdict::Open),
         count(Verdict::Broken),
+        count(Verdict::NotTried),
     );
 }
 
@@ -151,6 +157,7 @@ impl fmt::Display for Verdict {
             Self::Held => "held",
             Self::Open => "open",
             Self::Broken => "broken",
+            Self::NotTried => "not tried",
         })
     }
 }
@@ -166,6 +173,7 @@ impl fmt::Display for Did {
             Self::Took => f.write_str("took it"),
             Self::Waits => f.write_str("waits on"),
             Self::NotSpoken => f.write_str("does not speak it"),
+            Self::NotTried => f.write_str("had no connection for it"),
         }
     }
 }

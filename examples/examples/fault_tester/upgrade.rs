@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::peer::{Heard, Peer, Target, unreachable};
+use crate::peer::{Heard, Peer, Target, not_tried};
 use crate::report::{Attack, Did, Outcome, Rule, Run};
 
 /// Between two bytes of a slow handshake.
@@ -72,7 +72,7 @@ const fn attack(
 
 /// Sends a request, and tells how it is answered.
 fn ask(target: &Target, request: &str) -> Outcome {
-    let Some(mut peer) = Peer::connect(target) else { return unreachable() };
+    let Some(mut peer) = Peer::connect(target) else { return not_tried() };
     peer.say(request.as_bytes());
     let did = match peer.head() {
         Some(head) => status(&head),
@@ -91,7 +91,7 @@ fn status(head: &str) -> Did {
 }
 
 fn slow_handshake(target: &Target) -> Outcome {
-    let Some(mut peer) = Peer::connect(target) else { return unreachable() };
+    let Some(mut peer) = Peer::connect(target) else { return not_tried() };
     let request = target.handshake(&"X: slow\r\n".repeat(100_000));
     for byte in request.bytes() {
         if peer.try_say(&[byte]).is_none() || peer.hear() == Heard::End {
@@ -107,7 +107,7 @@ fn slow_handshake(target: &Target) -> Outcome {
 }
 
 fn smuggled(target: &Target) -> Outcome {
-    let Some(mut peer) = Peer::connect(target) else { return unreachable() };
+    let Some(mut peer) = Peer::connect(target) else { return not_tried() };
     let refused = target.handshake("").replace("Version: 13", "Version: 99");
     peer.say(format!("{refused}{}", target.handshake("")).as_bytes());
     while !peer.is_over() && peer.hear() != Heard::End {

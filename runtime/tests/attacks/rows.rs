@@ -24,7 +24,9 @@ pub(crate) type Attack = fn(&Target, &mut Vec<TcpStream>);
 
 /// For one read or write of an attacker.
 const PATIENCE: Duration = Duration::from_millis(5);
-const KEPT_MAX: usize = 48;
+/// A connection that takes nothing for this long is full.
+const FULL: Duration = Duration::from_millis(50);
+pub(crate) const KEPT_MAX: usize = 48;
 const KEY: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 
 fn connect(address: SocketAddr) -> Option<TcpStream> {
@@ -96,6 +98,17 @@ fn keep(kept: &mut Vec<TcpStream>, stream: Option<TcpStream>, bytes: &[u8]) {
     kept.push(stream);
 }
 
+/// Says something to the newest that is kept, or to the next one once that takes no more: until then
+/// the buffers of the kernel fill up, which are no part of the server.
+fn fill(kept: &mut Vec<TcpStream>, open: impl Fn() -> Option<TcpStream>, bytes: &[u8]) {
+    if kept.last_mut().is_some_and(|newest| newest.write_all(bytes).is_ok()) {
+        return;
+    }
+    let Some(stream) = open() else { return };
+    let _ = stream.set_write_timeout(Some(FULL));
+    keep(kept, Some(stream), bytes);
+}
+
 /// Each of those that are kept says a little.
 fn trickle(kept: &mut [TcpStream], bytes: &[u8]) {
     for stream in kept {
@@ -139,8 +152,9 @@ pub(crate) fn resets(target: &Target, _: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn more_connections_than_places(target: &Target, kept: &mut Vec<TcpStream>) {
-    if kept.len() < 300 {
-        kept.extend((0..100).filter_map(|_| open(target, "/", "")));
+    // Fewer at once than there may be handshakes.
+    if kept.len() < 400 {
+        kept.extend((0..8).filter_map(|_| open(target, "/", "")));
     }
 }
 
@@ -160,7 +174,7 @@ pub(crate) fn huge_lengths(target: &Target, _: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn announced_and_never_sent(target: &Target, kept: &mut Vec<TcpStream>) {
-    let mut bytes = announced(true, Opcode::Binary, 1 << 20);
+    let mut bytes = announced(true, Opcode::Binary, 256 << 10);
     bytes.push(0);
     keep(kept, open(target, "/", ""), &bytes);
 }
@@ -172,16 +186,16 @@ pub(crate) fn empty_fragments(target: &Target, _: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn tiny_fragments(target: &Target, kept: &mut Vec<TcpStream>) {
-    let mut bytes = frame(false, Opcode::Binary, b"x");
-    bytes.extend(frame(false, Opcode::Continuation, b"x").repeat(3000));
+    let mut bytes = frame(false, Opcode::Binary, b"a little");
+    bytes.extend(frame(false, Opcode::Continuation, b"a little").repeat(1000));
     keep(kept, open(target, "/", ""), &bytes);
 }
 
 pub(crate) fn pings_without_reading(target: &Target, kept: &mut Vec<TcpStream>) {
-    keep(kept, open_narrow(target), &frame(true, Opcode::Ping, &[7; 125]).repeat(500));
+    keep(kept, open_narrow(target), &frame(true, Opcode::Ping, &[7; 125]).repeat(300));
 }
 
-/// 2 MiB of zeros, compressed: a message that is too long by half.
+/// 2 MiB of zeros, compressed: eight times the longest message.
 static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let zeros = vec![0; 2 << 20];
     let mut bytes = vec![0; Deflater::bound(zeros.len())];
@@ -197,11 +211,15 @@ pub(crate) fn bombs(target: &Target, _: &mut Vec<TcpStream>) {
 }
 
 pub(crate) fn deaf_peers(target: &Target, kept: &mut Vec<TcpStream>) {
-    keep(kept, open_narrow(target), &frame(true, Opcode::Binary, &[5; 60_000]).repeat(4));
+    let bytes = frame(true, Opcode::Binary, &[5; 60_000]).repeat(4);
+    fill(kept, || open_narrow(target), &bytes);
 }
 
 pub(crate) fn half_open_peers(target: &Target, kept: &mut Vec<TcpStream>) {
-    keep(kept, open(target, "/", ""), b"");
+    // They stay until the server gives them up.
+    if kept.len() < KEPT_MAX {
+        keep(kept, open(target, "/", ""), b"");
+    }
 }
 
 pub(crate) fn endless_messages(target: &Target, kept: &mut Vec<TcpStream>) {
@@ -234,7 +252,7 @@ fn iproto_header(len: u32) -> [u8; 12] {
 
 pub(crate) fn iproto_claims(target: &Target, kept: &mut Vec<TcpStream>) {
     say(connect(target.iproto), &iproto_header(u32::MAX));
-    keep(kept, connect(target.iproto), &iproto_header(1 << 20));
+    keep(kept, connect(target.iproto), &iproto_header(256 << 10));
 }
 
 pub(crate) fn iproto_garbage(target: &Target, _: &mut Vec<TcpStream>) {
@@ -245,5 +263,5 @@ pub(crate) fn iproto_garbage(target: &Target, _: &mut Vec<TcpStream>) {
 pub(crate) fn iproto_without_reading(target: &Target, kept: &mut Vec<TcpStream>) {
     let mut packet = iproto_header(30_000).to_vec();
     packet.resize(30_012, 5);
-    keep(kept, connect_narrow(target.iproto), &packet.repeat(8));
+    fill(kept, || connect_narrow(target.iproto), &packet.repeat(4));
 }

@@ -282,7 +282,7 @@ fn measure_point(
 }
 
 /// The point with half the load that the slowest server bears, which is found out here; who bears
-/// none is not measured.
+/// none is not measured. If nobody bears any the point has no load, and no row of it a figure.
 fn half_load(
     method: &Method,
     contenders: &[Contender],
@@ -297,6 +297,9 @@ fn half_load(
             Ok(sample) => slowest = slowest.min(sample.speed),
             Err(problem) => *result = Err(problem),
         }
+    }
+    if slowest.is_infinite() {
+        return point;
     }
     point.paced(Pace::Schedule { per_s: ((slowest / 2.0) as u32).max(1) })
 }

@@ -17,7 +17,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows.
     pub about: &'static str,
-    build: fn(Sim) -> Sim,
+    pub(crate) build: fn(Sim) -> Sim,
 }
 
 impl Scenario {
