@@ -279,9 +279,10 @@ impl Handler for Bridge {
         let mut state = self.line.lock();
         state.stats = session.stats();
         state.presence.reason = Some(reason);
-        let hijacker = self.hijacker.take().map(|ticket| {
-            state.finish(ticket, Ended::Failed(CallError::Dropped))
-        });
+        let hijacker = self
+            .hijacker
+            .take()
+            .map(|ticket| state.finish(ticket, Ended::Failed(CallError::Dropped)));
         let mut finished: Vec<_> = hijacker.into_iter().collect();
         for Held { ticket, body, .. } in mem::take(&mut self.held) {
             finished.push(state.finish(ticket, Ended::Unsent(CallError::Stopped, body)));
