@@ -162,10 +162,12 @@ fn a_backlog_of_two_sends_has_one_end(#[case] answers: bool) {
     peer.write_all(EMPTY_MESSAGE).unwrap();
     bench.advance(Duration::ZERO);
     // About 31 KiB, so it ends after 2.9 s. The first send is taken late, but all of it.
-    bench.advance(Duration::from_millis(2000));
-    for _ in 0..9 {
-        assert_eq!(peer.read(&mut [0; KIB]).unwrap_or_default(), KIB);
-        bench.advance(Duration::ZERO);
+    for (waits_ms, reads) in [(900, 1), (900, 1), (200, 7)] {
+        bench.advance(Duration::from_millis(waits_ms));
+        for _ in 0..reads {
+            assert_eq!(peer.read(&mut [0; KIB]).unwrap_or_default(), KIB);
+            bench.advance(Duration::ZERO);
+        }
     }
     if answers {
         peer.write_all(b"\x88\x80\0\0\0\0").unwrap();
@@ -177,6 +179,18 @@ fn a_backlog_of_two_sends_has_one_end(#[case] answers: bool) {
     assert_eq!(bench.shard_stats().counters.timeouts, 1);
     let reason = if answers { Closed::ByHandler(CloseCode::NORMAL) } else { Closed::Stalled };
     assert_eq!(told.closed.get(), Some(reason));
+}
+
+/// A backlog of 16 MiB has minutes, but only for who takes some of it.
+#[test]
+fn an_end_that_nobody_reads_is_over_after_the_progress_timeout() {
+    let (bench, _peer, told) = asked_for("/?close", 16 * MIB, 64 * KIB, &Config::default());
+    bench.advance(Duration::from_secs(29));
+    assert_eq!(bench.shard_stats().connections, 1);
+    bench.advance(Duration::from_secs(2));
+    assert_eq!(bench.shard_stats().connections, 0);
+    assert_eq!(told.closed.get(), Some(Closed::Stalled));
+    assert_eq!(bench.shard_stats().counters.timeouts, 1);
 }
 
 /// Whoever reads all of it in time gets all of it, and its close frame.

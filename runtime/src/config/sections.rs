@@ -154,7 +154,7 @@ sections! {
         /// "close" it.
         slow_reader: SlowReader = SlowReader::Pause;
         /// Time without progress of a send after which a session is closed, in milliseconds. In its
-        /// end what is queued has this long and a second for each 16 KiB, however it moves.
+        /// end all that is queued has this long and a second for each 16 KiB.
         progress_timeout_ms: u64 [1..=DAY_MS] = 30_000;
         /// permessage-deflate, with peers that offer it: "off"; "no_context": every message stands
         /// alone, a session costs nothing more; "shared_window": what we send stands alone, the

@@ -205,6 +205,7 @@ impl Entry {
         self.advance(phase, now_ms);
         if begins {
             self.flags.set_leaving(true);
+            self.heard_ms = now_ms;
             self.mark_ms = now_ms + settings.backlog_ms(self.outbox.queued());
         } else if self.flags.leaving() {
             self.mark_ms = left_by_ms;

@@ -41,6 +41,10 @@ pub(crate) fn deadline(entry: &Entry, settings: &Settings, own: Option<u64>) -> 
             ours.into_iter().chain([own]).flatten().min()
         }
         Phase::Leaving => Some(entry.mark_ms + patience_of_iproto(settings)),
+        // Who takes nothing at all of his backlog has less time than who takes it slowly.
+        Phase::Closing | Phase::Lingering if entry.outbox.queued() > 0 => {
+            Some(entry.mark_ms.min(entry.heard_ms + settings.progress_timeout_ms))
+        }
         Phase::Closing | Phase::Lingering => Some(entry.mark_ms),
         // Its client has a timer of its own, which goes over several connections.
         Phase::Dialing | Phase::Dead => None,

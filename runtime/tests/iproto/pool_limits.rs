@@ -58,9 +58,10 @@ fn what_one_connection_has_no_room_for_goes_to_another(
     }
     assert!(answered > 0, "nobody answers");
     pool.close();
+    // What is queued for it would be waited for.
+    drop(deaf);
     block_on(pool.done());
     reading.join().unwrap();
-    drop(deaf);
     connector.stop().unwrap();
 }
 
