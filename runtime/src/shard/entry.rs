@@ -229,9 +229,13 @@ impl Entry {
         self.ending.get_or_insert(cause);
     }
 
-    /// Why it ended: what was cut says so, whatever began the end.
+    /// Why it ended: what was cut says so, unless it ended because its peer read too slowly.
     pub(crate) fn ending(&self) -> Closed {
-        if self.flags.cut() { Closed::Stalled } else { self.cause() }
+        match self.cause() {
+            Closed::SlowReader => Closed::SlowReader,
+            _ if self.flags.cut() => Closed::Stalled,
+            cause => cause,
+        }
     }
 
     /// What began the end. Without a cause the connection was lost.
