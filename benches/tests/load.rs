@@ -290,7 +290,7 @@ fn a_server_may_ping_and_fragment() {
 #[case::rate("ws://localhost/", "-r 0", "a number from")]
 #[case::duration("ws://localhost/", "-d 0", "measures nothing")]
 #[case::threads("ws://localhost/", "-c 1 --threads 2", "2 threads need")]
-#[case::nothing_to_compress("tcp://localhost:1", "--deflate", "compresses nothing")]
+#[case::nothing_to_compress("tcp://localhost:1", "--deflate", "nothing else is compressed")]
 #[case::nothing_to_send("tcp://localhost:1", "-s 0", "one byte at least")]
 #[case::contradiction("ws://localhost/", "--idle -r 5", "cannot be used with")]
 fn wrong_usage_is_said_in_a_sentence(#[case] url: &str, #[case] flags: &str, #[case] why: &str) {
