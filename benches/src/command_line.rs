@@ -1,4 +1,4 @@
-//! How the programs here take their flags: a mistake is one sentence.
+//! How the programs here take their flags, and how they end: what went wrong is one sentence.
 
 use std::process::ExitCode;
 
@@ -21,6 +21,17 @@ pub fn parse<F: Parser>(program: &str) -> Result<F, ExitCode> {
         eprintln!("{program}: {}", sentence.join(" ").trim_start_matches("error: "));
         ExitCode::from(2)
     })
+}
+
+/// How a program ends: a problem is one sentence with its name before it, and the exit code 1.
+pub fn end(program: &str, ended: Result<(), String>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{program}: {problem}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The one of `all` that has this name; `what` they are, in the plural.

@@ -84,13 +84,7 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(code) => return code,
     };
-    match measure_all(&flags) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("deflate_echo: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    command_line::end("deflate_echo", measure_all(&flags))
 }
 
 fn measure_all(flags: &Flags) -> Result<(), String> {

@@ -15,7 +15,7 @@ use hioload::config::{Config, ReactorChoice};
 use hioload::iproto::{Body, CallError, Channel, ClientHandler, Connect, Opened, Session};
 use hioload::ws::{Connector, block_on};
 
-use hioload_benches::process::cpu_time;
+use hioload_benches::{command_line, process::cpu_time};
 
 use crate::contenders::Reactor;
 use crate::executor;
@@ -79,13 +79,7 @@ impl How {
 /// Calls, and prints how many calls there were while it was measured, how many nanoseconds that
 /// took, and how many of processor time this process and the server needed.
 pub(crate) fn run(flags: &Flags) -> ExitCode {
-    match call(flags) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("call: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    command_line::end("call", call(flags))
 }
 
 fn call(flags: &Flags) -> Result<(), String> {

@@ -84,17 +84,10 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(code) => return code,
     };
-    let measured = match &flags.role {
-        Some(Role::Serve(flags)) => return serve::run(flags),
-        Some(Role::Call(flags)) => return call::run(flags),
-        None => measure_all(&flags),
-    };
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("iproto: {problem}");
-            ExitCode::FAILURE
-        }
+    match &flags.role {
+        Some(Role::Serve(flags)) => serve::run(flags),
+        Some(Role::Call(flags)) => call::run(flags),
+        None => command_line::end("iproto", measure_all(&flags)),
     }
 }
 

@@ -84,17 +84,10 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(code) => return code,
     };
-    let measured = match &flags.role {
-        Some(Role::Serve(flags)) => return server::run(flags),
-        Some(Role::Subscribe(flags)) => return subscribers::run(flags),
-        None => measure_all(&flags),
-    };
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("publish: {problem}");
-            ExitCode::FAILURE
-        }
+    match &flags.role {
+        Some(Role::Serve(flags)) => server::run(flags),
+        Some(Role::Subscribe(flags)) => subscribers::run(flags),
+        None => command_line::end("publish", measure_all(&flags)),
     }
 }
 
