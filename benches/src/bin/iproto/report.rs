@@ -115,7 +115,11 @@ fn spread(samples: &[Sample], figure: fn(&Sample) -> f64) -> Spread {
     Spread::of(samples.iter().map(figure))
 }
 
+/// A dash where there is nothing to compare with.
 fn words(Spread { median, min, max }: Spread, digits: usize) -> String {
+    if median.is_nan() {
+        return "-".to_owned();
+    }
     format!("{median:.digits$} ({min:.digits$}..{max:.digits$})")
 }
 
@@ -151,6 +155,16 @@ mod tests {
         assert!(text.contains("uring      not measured: no Go"), "{text}");
         let text = table(3).text();
         assert!(text.contains("2.00 (2.00..2.00) to uring/raw"), "{text}");
+    }
+
+    #[test]
+    fn without_a_base_there_are_no_ratios() {
+        let mut table = table(0);
+        table.rows[0].samples = Err("no Go".to_owned());
+        let text = table.text();
+        let row = text.lines().nth(3).expect("it has a second row");
+        assert_eq!(row.split_whitespace().rev().take(3).collect::<String>(), "---", "{row}");
+        assert!(table.json()["rows"][1]["speed_ratio"]["median"].is_null());
     }
 
     #[test]
