@@ -17,6 +17,7 @@ use super::message::Message;
 use super::request::Request;
 use super::route::{Context, Outcome, Route};
 use super::session::Session;
+use super::share::Share;
 use super::websocket::WebSocketRoute;
 use crate::config::Compression;
 use crate::reactor::Connection;
@@ -127,8 +128,14 @@ impl<R: DialledRoute> Route for ClientRoute<R> {
         self.0.told(cx, call);
     }
 
-    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
-        self.0.received(cx, entry, bytes);
+    fn received(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        bytes: Lease,
+        share: Share,
+    ) -> Option<Lease> {
+        self.0.received(cx, entry, bytes, share)
     }
 
     fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease> {

@@ -23,6 +23,7 @@ use super::paths::Paths;
 use super::route::{Context, Route, fail_with};
 use super::said::Said;
 use super::session::{Sent, WebSocketConn};
+use super::share::Share;
 use super::timers::{self, Due};
 use super::topics::Publication;
 use crate::config::SlowReader;
@@ -42,6 +43,10 @@ pub(crate) struct Driver<R> {
     pub(super) unsure: Vec<Key>,
     /// Connections to be told at the end of the turn where to receive.
     pub(super) unaimed: Vec<Key>,
+    /// Whether what is being dispatched is all that the reactor reported in this turn.
+    pub(super) is_alone: bool,
+    /// What that leaves to be read in the next turn, before anything else.
+    pub(super) rest: Option<(Key, Lease)>,
     /// Of panics, which a peer may be able to cause.
     pub(super) panics_said: Said,
 }
@@ -457,7 +462,12 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn received(&mut self, entry: &mut Entry, bytes: Lease) {
         match entry.phase {
             Phase::Open | Phase::Closing | Phase::Leaving => {
-                self.call(entry, |route, cx, entry| route.received(cx, entry, bytes))
+                let share = if self.is_alone { Share::half_of(bytes.len()) } else { Share::ALL };
+                let rest =
+                    self.call(entry, |route, cx, entry| route.received(cx, entry, bytes, share));
+                if let Some(rest) = rest {
+                    self.rest = Some((entry.key, rest));
+                }
             }
             Phase::Head => {
                 let Self { shard, egress, routes, paths, reactor, .. } = self;

@@ -15,6 +15,7 @@ use super::paths::{Params, Paths};
 use super::request::Request;
 use super::route::{Context, Outcome, Route, linger};
 use super::session::SessionId;
+use super::share::Share;
 
 /// Room for a head that came in pieces, at first: most heads are shorter.
 const HELD_BYTES: usize = 1024;
@@ -246,7 +247,9 @@ fn conclude(
             cx.shard.counters.opened += 1;
             bytes.advance(end);
             if !bytes.is_empty() {
-                routes[usize::from(entry.route)].received(cx, entry, bytes);
+                let route = &mut routes[usize::from(entry.route)];
+                let rest = route.received(cx, entry, bytes, Share::ALL);
+                debug_assert!(rest.is_none(), "it was to read all");
             }
         }
         Outcome::Refused(response) => refuse(cx, entry, &response, false),

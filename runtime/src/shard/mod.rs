@@ -32,6 +32,7 @@ mod said;
 mod secrets;
 mod session;
 mod settings;
+mod share;
 mod spin;
 #[cfg(test)]
 mod tests;

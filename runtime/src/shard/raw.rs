@@ -7,6 +7,7 @@ use super::entry::{Entry, Phase};
 use super::handler::RawHandler;
 use super::message::Message;
 use super::route::{Context, Host, Route};
+use super::share::Share;
 
 /// The handler of a raw listener with its connections.
 pub(crate) struct RawRoute<H: RawHandler>(Host<H, H::Session>);
@@ -29,7 +30,13 @@ impl<H: RawHandler> Route for RawRoute<H> {
         }
     }
 
-    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease) {
+    fn received(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        bytes: Lease,
+        _: Share,
+    ) -> Option<Lease> {
         if entry.is_open() {
             cx.shard.counters.messages += 1;
             cx.egress.extras.count_in(entry, bytes.len());
@@ -38,6 +45,7 @@ impl<H: RawHandler> Route for RawRoute<H> {
                 handler.received(shard, session, bytes);
             });
         }
+        None
     }
 
     fn aim(&mut self, _: &mut Context<'_>, _: &mut Entry) -> Option<Lease> {

@@ -20,6 +20,7 @@ use super::link::Link;
 use super::outbox::Egress;
 use super::request::Request;
 use super::session::Session;
+use super::share::Share;
 use crate::reactor::Connection;
 
 /// What a route works with, beside the connection itself.
@@ -86,8 +87,14 @@ pub(crate) trait Route {
         let _ = (cx, call);
     }
 
-    /// Bytes arrived.
-    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, bytes: Lease);
+    /// Bytes arrived. Answers with what it leaves for the next turn, as far as its share allows.
+    fn received(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        bytes: Lease,
+        share: Share,
+    ) -> Option<Lease>;
 
     /// Where the next bytes belong, if they need not go through a buffer: asked at the end of a
     /// turn, when nothing that arrived is left to be read.

@@ -284,6 +284,49 @@ fn the_rest_of_a_large_message_is_received_where_it_is_sent_from(#[case] which: 
     assert!(len - direct <= 2 * FIRST_BYTES, "only {direct} of {len} bytes arrived in place");
 }
 
+/// How many bytes leave in each turn, from the first to the last in which some do, if as many
+/// clients have each written 128 messages of 50 bytes before the loop looks.
+fn answers_by_turn<R: Reactor>(reactor: R, pool: Arena, clients: usize) -> Vec<usize> {
+    let (mut turn, address) = turn_over(Recording::of(reactor), pool);
+    let header = Header::new(true, Opcode::Binary, Some([0; 4]), 50);
+    let mut frame = [0; 14];
+    let len = header.encode(&mut frame);
+    let messages = [&frame[..len], &[7; 50]].concat().repeat(128);
+    let mut streams: Vec<_> = (0..clients).map(|_| open(&mut turn, address)).collect();
+    for stream in &mut streams {
+        stream.write_all(&messages).unwrap();
+    }
+    let mut by_turn = Vec::new();
+    while by_turn.iter().sum::<usize>() < clients * 128 * 52 {
+        turn.driver.reactor.sent.clear();
+        turn_awake(&mut turn);
+        by_turn.push(turn.driver.reactor.sent.iter().map(ExactSizeIterator::len).sum());
+    }
+    by_turn.into_iter().skip_while(|sent| *sent == 0).collect()
+}
+
+#[rstest]
+#[case::alone(1, &[64 * 52, 64 * 52])]
+#[case::beside_another(2, &[2 * 128 * 52])]
+fn half_of_a_long_window_is_answered_before_the_rest_is_read(
+    #[values(Which::Uring, Which::Epoll)] which: Which,
+    #[case] clients: usize,
+    #[case] expected: &[usize],
+) {
+    let pool = pool();
+    let by_turn = match which {
+        Which::Uring => {
+            let reactor = Uring::new(UringConfig::new(pool.clone())).unwrap();
+            answers_by_turn(reactor, pool, clients)
+        }
+        Which::Epoll => {
+            let reactor = Epoll::new(EpollConfig::new(pool.clone())).unwrap();
+            answers_by_turn(reactor, pool, clients)
+        }
+    };
+    assert_eq!(by_turn, expected);
+}
+
 /// Notes how its sessions end.
 struct Mourner(Rc<RefCell<Vec<Closed>>>);
 

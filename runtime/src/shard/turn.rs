@@ -117,6 +117,8 @@ impl<R: Reactor> Turn<R> {
             wheel: Wheel::new(),
             unsure: Vec::with_capacity(BATCH_MAX),
             unaimed: Vec::with_capacity(BATCH_MAX),
+            is_alone: false,
+            rest: None,
             panics_said: Said::default(),
         };
         Self {
@@ -180,7 +182,9 @@ impl<R: Reactor> Turn<R> {
         self.driver.shard.executor.timers().advance(now);
         self.driver.egress.begin_turn(now);
 
+        self.read_rest();
         let mut batch = std::mem::take(&mut self.batch);
+        self.driver.is_alone = batch.len() == 1;
         for Completion { token, event } in batch.drain(..) {
             match Listeners::index_of(token) {
                 Some(listener) => self.listener_event(listener, event),
@@ -188,6 +192,7 @@ impl<R: Reactor> Turn<R> {
             }
         }
         self.batch = batch;
+        self.driver.is_alone = false;
         self.confirm_flushed();
         self.read_letters();
         self.run_tasks();
@@ -257,7 +262,7 @@ impl<R: Reactor> Turn<R> {
 
     /// Whether there is nothing to do until something completes or is due.
     fn is_idle(&self) -> bool {
-        let Driver { shard, egress, unsure, unaimed, .. } = &self.driver;
+        let Driver { shard, egress, unsure, unaimed, rest, .. } = &self.driver;
         shard.actions.is_empty()
             && shard.late.is_empty()
             && !shard.executor.is_ready()
@@ -266,6 +271,14 @@ impl<R: Reactor> Turn<R> {
             && egress.dirty.is_empty()
             && unsure.is_empty()
             && unaimed.is_empty()
+            && rest.is_none()
+    }
+
+    /// Reads what the last turn left of the only window that it got.
+    fn read_rest(&mut self) {
+        if let Some((key, rest)) = self.driver.rest.take() {
+            self.session_event(key, Event::Received(rest));
+        }
     }
 
     fn session_event(&mut self, key: Key, event: Event) {

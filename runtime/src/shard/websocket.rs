@@ -14,6 +14,7 @@ use super::handler::{Closed, Decision, Handler, Options, Upgrade};
 use super::message::Message;
 use super::request::Request;
 use super::route::{Context, Host, Outcome, Route, fail_with, linger};
+use super::share::Share;
 use crate::config::Compression;
 
 /// From this many bytes still to come on, the rest of a frame is received straight into its
@@ -184,9 +185,15 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         unreachable!("a WebSocket route takes its sessions from upgrades only");
     }
 
-    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, mut bytes: Lease) {
+    fn received(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        mut bytes: Lease,
+        share: Share,
+    ) -> Option<Lease> {
         while entry.phase <= Phase::Closing {
-            let Protocol::WebSocket(connection) = &mut entry.protocol else { return };
+            let Protocol::WebSocket(connection) = &mut entry.protocol else { return None };
             let (mut memory, limits, now_ms) = cx.egress.environment();
             let mut env = Env { limits, memory: &mut memory, now_ms };
             let mut at = 0;
@@ -203,17 +210,23 @@ impl<H: Handler> Route for WebSocketRoute<H> {
                     bytes.advance(start);
                     let message = Message::with_room(kind, bytes, payload.start - start);
                     self.message(cx, entry, message);
-                    let Some(rest) = rest else { return };
-                    bytes = rest;
+                    bytes = rest?;
+                    if share.may_leave(bytes.len(), at) {
+                        return Some(bytes);
+                    }
                 }
                 Ok(Some(event)) => {
                     self.event(cx, entry, &bytes, event);
                     bytes.advance(at);
                 }
-                Ok(None) => return,
-                Err(error) => return fail(cx, entry, &error),
+                Ok(None) => return None,
+                Err(error) => {
+                    fail(cx, entry, &error);
+                    return None;
+                }
             }
         }
+        None
     }
 
     fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease> {

@@ -17,6 +17,7 @@ use crate::shard::entry::{Entry, Phase, Protocol};
 use crate::shard::handler::Closed;
 use crate::shard::link::Link;
 use crate::shard::route::{Context, Host, Route, linger};
+use crate::shard::share::Share;
 use crate::shard::{SessionId, Shard};
 
 /// From this many bytes still to come on, the rest of a body is received straight into it.
@@ -215,10 +216,16 @@ impl<H: Handler> Route for IprotoRoute<H> {
         }
     }
 
-    fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, mut bytes: Lease) {
+    fn received(
+        &mut self,
+        cx: &mut Context<'_>,
+        entry: &mut Entry,
+        mut bytes: Lease,
+        share: Share,
+    ) -> Option<Lease> {
         let limits = self.limits(&cx.egress.settings.iproto);
         while entry.is_open() {
-            let Protocol::Iproto(iproto) = &mut entry.protocol else { return };
+            let Protocol::Iproto(iproto) = &mut entry.protocol else { return None };
             let mut memory = cx.egress.memory();
             let now_ms = cx.egress.now_ms;
             let mut env = Env { limits: &limits, memory: &mut memory, now_ms };
@@ -226,7 +233,14 @@ impl<H: Handler> Route for IprotoRoute<H> {
             match iproto.connection.read(&bytes, &mut at, &mut env) {
                 Ok(Some(event)) => self.event(cx, entry, &mut bytes, at, event),
                 Ok(None) => break,
-                Err(violation) => return Self::failed(cx, entry, &violation),
+                Err(violation) => {
+                    Self::failed(cx, entry, &violation);
+                    return None;
+                }
+            }
+            if entry.is_open() && share.may_leave(bytes.len(), at) {
+                self.after(cx, entry);
+                return Some(bytes);
             }
         }
         // Taken by the handler of what was just read: the rest is not for us.
@@ -234,6 +248,7 @@ impl<H: Handler> Route for IprotoRoute<H> {
             cx.link(entry).keep(&bytes);
         }
         self.after(cx, entry);
+        None
     }
 
     fn aim(&mut self, cx: &mut Context<'_>, entry: &mut Entry) -> Option<Lease> {
