@@ -186,7 +186,7 @@ impl Channel {
     /// Waits for the end of the connection, and answers why it ended.
     pub async fn done(&self) -> Closed {
         let line = &*self.owner.0;
-        wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_ended(id, cx))
+        wait(line, Line::forget_watcher, |poller| line.lock().presence.poll_ended(poller))
             .await
             .unwrap_or(Closed::Lost)
     }
@@ -337,7 +337,7 @@ pub(crate) async fn open_on(shard: ShardHandle, connect: Connect) -> Result<Chan
     let bridge = Bridge::new(line, connect.reconnects(), None);
     shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
     let line = &*channel.owner.0;
-    wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_opened(id, cx)).await?;
+    wait(line, Line::forget_watcher, |poller| line.lock().presence.poll_opened(poller)).await?;
     Ok(channel)
 }
 

@@ -346,7 +346,9 @@ impl Line {
     }
 
     pub(super) fn forget_watcher(&self, id: u64) {
-        self.lock().presence.watchers.forget(id);
+        let waker = self.lock().presence.watchers.forget(id);
+        // After the lock: it is of a user.
+        drop(waker);
     }
 
     /// Takes everything that waits for the shard, for an empty batch.

@@ -12,6 +12,8 @@ mod child;
 mod held;
 mod hijack;
 mod hijack_time;
+#[path = "../nosy/mod.rs"]
+mod nosy;
 mod pool;
 mod pool_limits;
 mod pool_time;
@@ -22,6 +24,7 @@ mod shutdown;
 mod stopping;
 mod storms;
 mod support;
+mod wakers;
 
 #[test]
 #[ignore = "the other tests run it as a child"]

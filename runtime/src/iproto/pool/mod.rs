@@ -208,7 +208,7 @@ impl Pool {
 
     /// Waits until the pool was shut down or closed, and all its connections have ended.
     pub async fn done(&self) {
-        wait(&**self.shared(), Shared::forget_watcher, |id, cx| self.shared().poll_done(id, cx))
+        wait(&**self.shared(), Shared::forget_watcher, |poller| self.shared().poll_done(poller))
             .await;
     }
 
