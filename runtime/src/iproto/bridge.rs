@@ -10,6 +10,7 @@ use hioload_pools::Key;
 use hioload_protocol::ws::CloseCode;
 
 use super::batch::{Batch, Blocks, Outgoing};
+use super::callbacks::Callbacks;
 use super::connect::Connect;
 use super::line::{Ended, Finished, Line, Want, Wish};
 use super::pool::Member;
@@ -42,6 +43,7 @@ pub(super) struct Bridge {
     /// Who takes the connection away.
     hijacker: Option<Key>,
     blocks: Blocks,
+    callbacks: Callbacks,
 }
 
 impl Bridge {
@@ -54,12 +56,14 @@ impl Bridge {
             held: VecDeque::new(),
             hijacker: None,
             blocks: Blocks::default(),
+            callbacks: Callbacks::default(),
         }
     }
 
     /// Begins to connect on this shard.
-    pub(super) fn begin(self, shard: &mut Shard, connect: Connect) {
+    pub(super) fn begin(mut self, shard: &mut Shard, connect: Connect) {
         let line = Arc::clone(&self.line);
+        self.callbacks = connect.callbacks();
         if line.lock().wish.is_some() {
             return;
         }
@@ -234,8 +238,18 @@ impl Handler for Bridge {
         None
     }
 
-    fn request(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
-        drop(request);
+    fn request(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, request: Request) {
+        if let Some(serve) = &self.callbacks.request {
+            self.line.lock().stats = session.stats();
+            serve(shard, request);
+        }
+    }
+
+    fn notify(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, msg: u32, body: Body) {
+        if let Some(hear) = &self.callbacks.notify {
+            self.line.lock().stats = session.stats();
+            hear(shard, msg, body);
+        }
     }
 
     fn answered(
@@ -298,7 +312,9 @@ impl Handler for Bridge {
 }
 
 impl IprotoDialled for Bridge {
-    const SERVES: bool = false;
+    fn serves(&self) -> bool {
+        self.callbacks.request.is_some()
+    }
 
     fn dialled(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
         let mut wakes = Wakes::default();

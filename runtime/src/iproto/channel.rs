@@ -24,9 +24,9 @@ use crate::ws::{ConnectError, background, block_on, wait};
 /// configuration. Calls never wait to be sent: what is beyond `iproto.calls_max` calls or
 /// `websocket.outbox_max_bytes` bytes is refused ([`CallError::TooManyCalls`], [`CallError::Full`]).
 ///
-/// What the server asks is not answered, and counted as `unsolicited`; what it says is dropped. Who
-/// wants to serve it uses [`Shard::connect_iproto`](crate::Shard::connect_iproto). (On the wire a
-/// request looks like a response that comes so late that its call is forgotten.)
+/// What the server asks goes to [`Connect::on_request`], and what it says to [`Connect::on_notify`].
+/// Without the first its requests are not answered, and counted as `unsolicited`; without the second
+/// its notifies are dropped.
 ///
 /// With [`Connect::reconnect`] a lost connection is opened again; until then calls fail with
 /// [`CallError::NoChannel`]. A call is sent at most once.
@@ -203,7 +203,8 @@ impl Channel {
         self.owner.0.lock().presence.generation
     }
 
-    /// What the connections of this channel have done, as of the last call that ended.
+    /// What the connections of this channel have done, as of the last call that ended, or the
+    /// last request or notify of the server that a function was called for.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.owner.0.lock().stats()

@@ -1,9 +1,13 @@
 //! What a connection to an iproto server is asked to be.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::callbacks::Callbacks;
 use super::channel::{self, Channel};
+use super::{Body, Request};
+use crate::shard::Shard;
 use crate::ws::{ConnectError, Connector, Plan, Reconnect, Target};
 
 /// From the look-up of the name to the TCP connection.
@@ -32,13 +36,14 @@ pub struct Connect {
     target: Result<Target, ConnectError>,
     timeout: Duration,
     reconnect: Option<Reconnect>,
+    callbacks: Callbacks,
 }
 
 impl Connect {
     /// To `HOST:PORT`, where the host is a name, an IPv4 address or an IPv6 address in brackets.
     pub fn to(address: impl AsRef<str>) -> Self {
         let target = Target::parse_address(address.as_ref());
-        Self { target, timeout: TIMEOUT, reconnect: None }
+        Self { target, timeout: TIMEOUT, reconnect: None, callbacks: Callbacks::default() }
     }
 
     /// How long an attempt may take: 1 s unless it is set. If the name has several addresses, each
@@ -51,6 +56,64 @@ impl Connect {
     /// Opens the connection again when it is lost, or was shut down by the server.
     pub const fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// Serves what the server asks: the function is called for each request, on the thread of the
+    /// shard, where it must not wait. It answers at once ([`Reply::send`](super::Reply::send)),
+    /// later, or from another thread ([`Reply::into_remote`](super::Reply::into_remote)); a reply
+    /// that is dropped answers with an error, as a server's does. Without this function requests
+    /// are not answered, and counted as `unsolicited`.
+    ///
+    /// It is for a [`Channel`] or a pool; a [`ClientHandler`](super::ClientHandler) has methods of
+    /// its own for this. It is called until the server has said that it asks no more, also while the
+    /// channel shuts down. A panic in it costs the connection. A clone of the channel in it keeps the connection open.
+    ///
+    /// On the wire a response that comes so late that its call was forgotten (`iproto.late_max`,
+    /// `iproto.late_ms`) is a request, and is handed to this function as one. A server takes the
+    /// answer to it for a request in turn: answer the codes that the server does ask for, and
+    /// [discard](super::Reply::discard) the replies to others.
+    ///
+    /// # Examples
+    /// ```
+    /// use hioload::iproto::Connect;
+    ///
+    /// let connect = Connect::to("127.0.0.1:3301").on_request(|shard, request| match request.msg {
+    ///     1 => request.reply.send(shard, request.body), // echo
+    ///     2 => {
+    ///         let (reply, body) = (request.reply.into_remote(shard), request.body.to_bytes());
+    ///         std::thread::spawn(move || reply.send(body.to_ascii_uppercase()));
+    ///     }
+    ///     _ => request.reply.discard(), // dropped it would answer with an error
+    /// });
+    /// # connect.check()?;
+    /// # Ok::<(), hioload::iproto::ConnectError>(())
+    /// ```
+    pub fn on_request(
+        mut self,
+        serve: impl Fn(&mut Shard, Request) + Send + Sync + 'static,
+    ) -> Self {
+        self.callbacks.request = Some(Arc::new(serve));
+        self
+    }
+
+    /// Hears what the server says without wanting an answer: the function is called with the code
+    /// and the body of each notify. What is said of [`on_request`](Self::on_request) holds for it too.
+    ///
+    /// # Examples
+    /// ```
+    /// use hioload::iproto::Connect;
+    ///
+    /// let connect = Connect::to("127.0.0.1:3301")
+    ///     .on_notify(|_shard, msg, body| println!("{msg}: {} bytes", body.len()));
+    /// # connect.check()?;
+    /// # Ok::<(), hioload::iproto::ConnectError>(())
+    /// ```
+    pub fn on_notify(
+        mut self,
+        hear: impl Fn(&mut Shard, u32, Body) + Send + Sync + 'static,
+    ) -> Self {
+        self.callbacks.notify = Some(Arc::new(hear));
         self
     }
 
@@ -80,6 +143,10 @@ impl Connect {
         connector: &Connector,
     ) -> impl Future<Output = Result<Channel, ConnectError>> + Send + use<> {
         channel::open_on(connector.handle(), self)
+    }
+
+    pub(super) fn callbacks(&self) -> Callbacks {
+        self.callbacks.clone()
     }
 
     pub(super) const fn reconnects(&self) -> bool {

@@ -20,6 +20,7 @@ mod pool_time;
 mod recorded;
 mod replies;
 mod restarts;
+mod served;
 mod shutdown;
 mod stopping;
 mod storms;

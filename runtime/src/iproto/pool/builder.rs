@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::Connect;
+use super::super::{Body, Connect, Request};
 use super::shared::{Settings, Shared};
 use super::{Owner, Pool};
-use crate::shard::ShardHandle;
+use crate::shard::{Shard, ShardHandle};
 use crate::ws::{ConnectError, Reconnect, background};
 
 /// A [`Pool`] that is being described. Errors are kept until it is opened, built or checked.
@@ -153,6 +153,24 @@ impl PoolBuilder {
     /// at least 1.
     pub const fn waiting_max(mut self, most: usize) -> Self {
         self.waiting_max = if most > 0 { most } else { 1 };
+        self
+    }
+
+    /// Serves what the server asks on any connection of the pool: see [`Connect::on_request`].
+    pub fn on_request(
+        mut self,
+        serve: impl Fn(&mut Shard, Request) + Send + Sync + 'static,
+    ) -> Self {
+        self.connect = self.connect.on_request(serve);
+        self
+    }
+
+    /// Hears what the server says on any connection of the pool: see [`Connect::on_notify`].
+    pub fn on_notify(
+        mut self,
+        hear: impl Fn(&mut Shard, u32, Body) + Send + Sync + 'static,
+    ) -> Self {
+        self.connect = self.connect.on_notify(hear);
         self
     }
 

@@ -97,7 +97,7 @@ pub struct PoolStats {
     /// What waited for a connection in vain: [`CallError::NoChannel`].
     pub waits_failed: u64,
     /// What all connections together have done, those included that are gone; of each one, as of
-    /// the last call that ended.
+    /// the last call that ended: see [`Channel::stats`].
     pub channels: Stats,
 }
 

@@ -1,0 +1,26 @@
+//! What a connection calls: the functions that its description brought with it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Body, Request};
+use crate::shard::Shard;
+
+pub(super) type OnRequest = Arc<dyn Fn(&mut Shard, Request) + Send + Sync>;
+pub(super) type OnNotify = Arc<dyn Fn(&mut Shard, u32, Body) + Send + Sync>;
+
+/// The functions of a user, which are called on the thread of the shard while no lock is held.
+#[derive(Clone, Default)]
+pub(super) struct Callbacks {
+    pub(super) request: Option<OnRequest>,
+    pub(super) notify: Option<OnNotify>,
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callbacks")
+            .field("request", &self.request.is_some())
+            .field("notify", &self.notify.is_some())
+            .finish()
+    }
+}
