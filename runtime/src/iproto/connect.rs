@@ -1,12 +1,13 @@
 //! What a connection to an iproto server is asked to be.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::callbacks::Callbacks;
+use super::callbacks::{Callbacks, SettingUp};
 use super::channel::{self, Channel};
-use super::{Body, Request};
+use super::{Body, FreshChannel, Request};
 use crate::shard::Shard;
 use crate::ws::{ConnectError, Connector, Plan, Reconnect, Target};
 
@@ -47,7 +48,7 @@ impl Connect {
     }
 
     /// How long an attempt may take: 1 s unless it is set. If the name has several addresses, each
-    /// one gets its share.
+    /// one gets its share. An [`init`](Self::init) has the same time for itself.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -66,8 +67,9 @@ impl Connect {
     /// are not answered, and counted as `unsolicited`.
     ///
     /// It is for a [`Channel`] or a pool; a [`ClientHandler`](super::ClientHandler) has methods of
-    /// its own for this. It is called until the server has said that it asks no more, also while the
-    /// channel shuts down. A panic in it costs the connection. A clone of the channel in it keeps the connection open.
+    /// its own for this. It is called from the first byte on, during the [`init`](Self::init) too, and
+    /// until the server has said that it asks no more, also while the channel shuts down. A panic in
+    /// it costs the connection. A clone of the channel in it keeps the connection open.
     ///
     /// On the wire a response that comes so late that its call was forgotten (`iproto.late_max`,
     /// `iproto.late_ms`) is a request, and is handed to this function as one. A server takes the
@@ -117,6 +119,49 @@ impl Connect {
         self
     }
 
+    /// Sets each new connection up before anybody else may use it, for instance with a call that
+    /// authenticates: also those that are opened again, and all those of a pool. Until the future
+    /// has ended the calls of others fail with [`CallError::NoChannel`](super::CallError::NoChannel),
+    /// or wait if they are a pool's. It runs on the shard and need not be `Send`; the function is
+    /// called on the shard's thread, and must not wait.
+    ///
+    /// If it ends with an error, panics, or takes longer than [`timeout`](Self::timeout), or if the
+    /// connection ends meanwhile, the connection is closed, and that is an attempt that failed: with
+    /// [`ConnectError::SetUp`] and the reason, and with a further attempt, after the wait that is its
+    /// turn, as [`reconnect`](Self::reconnect) says. Whatever the reason was, it counts as one that
+    /// may pass.
+    ///
+    /// It is for a [`Channel`] or a pool; a [`ClientHandler`](super::ClientHandler) makes its calls
+    /// when it is told that the connection is open.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use hioload::iproto::{Channel, Connect};
+    ///
+    /// # async fn example() -> Result<Channel, hioload::iproto::ConnectError> {
+    /// let connect = Connect::to("127.0.0.1:3301").init(|fresh| async move {
+    ///     let answer = fresh.call(1, "the token").await.map_err(|error| error.to_string())?;
+    ///     if answer == "welcome" { Ok(()) } else { Err("the token was refused".to_owned()) }
+    /// });
+    /// let channel = connect.open().await?; // authenticated
+    /// # Ok(channel)
+    /// # }
+    /// ```
+    pub fn init<F, Fut, E>(mut self, init: F) -> Self
+    where
+        F: Fn(FreshChannel) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + 'static,
+        E: Display + 'static,
+    {
+        let begin = move |fresh: FreshChannel| -> SettingUp {
+            let setting_up = init(fresh);
+            let told = |error: E| Arc::<str>::from(error.to_string());
+            Box::pin(async move { setting_up.await.map_err(told) })
+        };
+        self.callbacks.init = Some(Arc::new(begin));
+        self
+    }
+
     /// Checks the description without opening anything.
     ///
     /// # Errors
@@ -145,8 +190,8 @@ impl Connect {
         channel::open_on(connector.handle(), self)
     }
 
-    pub(super) fn callbacks(&self) -> Callbacks {
-        self.callbacks.clone()
+    pub(super) fn callbacks(&self) -> (Callbacks, Duration) {
+        (self.callbacks.clone(), self.timeout)
     }
 
     pub(super) const fn reconnects(&self) -> bool {

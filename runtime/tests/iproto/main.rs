@@ -21,6 +21,8 @@ mod recorded;
 mod replies;
 mod restarts;
 mod served;
+mod setup;
+mod setup_time;
 mod shutdown;
 mod stopping;
 mod storms;

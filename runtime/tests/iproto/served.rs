@@ -227,6 +227,8 @@ fn a_description_says_what_it_calls_and_may_be_cloned() {
     let connect = Connect::to("127.0.0.1:1").on_request(at_once).on_notify(|_, _, _| {});
     goes_anywhere(&connect);
     let said = format!("{:?}", connect.clone());
-    assert!(said.contains("request: true") && said.contains("notify: true"), "{said}");
-    goes_anywhere(&Pool::to("127.0.0.1:1").on_request(at_once));
+    assert!(said.contains("request: true") && said.contains("init: false"), "{said}");
+    let pool = Pool::to("127.0.0.1:1").on_request(at_once).init(|_| async { Ok::<(), String>(()) });
+    goes_anywhere(&pool);
+    assert!(format!("{pool:?}").contains("init: true"), "{pool:?}");
 }
