@@ -128,7 +128,7 @@ impl Bridge {
         let wish = state.wish;
         drop(state);
         if let Some(client) = self.client(shard) {
-            shard.begin_set_up(client);
+            shard.note_set_up(client, true);
         }
         if wish.is_some() {
             self.fail_set_up(|| ConnectError::Stopped);
@@ -158,7 +158,7 @@ impl Bridge {
                 self.set_up = None;
                 session.cancel_timer(SET_UP_TIMER);
                 if let Some(client) = self.client(shard) {
-                    shard.end_set_up(client);
+                    shard.note_set_up(client, false);
                 }
                 self.open(session);
             }

@@ -207,19 +207,12 @@ impl Shard {
         }
     }
 
-    /// The handler of this client sets its connection up: until that is done it does not count.
-    pub(crate) fn begin_set_up(&mut self, client: ClientId) {
+    /// Whether the handler of this client sets its connection up still, which is no more than an
+    /// attempt until that is done.
+    pub(crate) fn note_set_up(&mut self, client: ClientId, runs: bool) {
+        let opened_ms = self.now().as_millis();
         if let Some(dial) = self.dials.get(client.key) {
-            dial.in_set_up = true;
-        }
-    }
-
-    /// The connection of this client is open for good.
-    pub(crate) fn end_set_up(&mut self, client: ClientId) {
-        let now_ms = self.now().as_millis();
-        if let Some(dial) = self.dials.get(client.key) {
-            dial.in_set_up = false;
-            dial.opened_ms = now_ms;
+            (dial.in_set_up, dial.opened_ms) = (runs, opened_ms);
         }
     }
 
@@ -595,25 +588,6 @@ impl<R: Reactor> Turn<R> {
         let route = route.map(|route| std::mem::replace(route, websocket_route(Nobody, 0, None)));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop((dial, route))));
         self.note_panic(dropped.err());
-    }
-}
-
-/// The orders of a shard, taken by its turn until that ends.
-pub(super) struct OrdersOf(pub(super) Arc<[super::ShardHandle]>, pub(super) u16);
-
-impl OrdersOf {
-    pub(super) fn orders(&self) -> &super::orders::Orders {
-        self.handle().orders()
-    }
-
-    pub(super) fn handle(&self) -> &super::ShardHandle {
-        &self.0[usize::from(self.1)]
-    }
-}
-
-impl Drop for OrdersOf {
-    fn drop(&mut self) {
-        self.orders().end();
     }
 }
 
