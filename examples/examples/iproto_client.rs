@@ -1,7 +1,7 @@
 //! A client that holds an iproto echo server to its word.
 //!
 //! It shows both ways to be a client: a channel, which any thread may call on, and callbacks on a
-//! shard, which can also serve what the server asks. Unless a flag says otherwise it sends bodies
+//! shard; either can also serve what the server asks. Unless a flag says otherwise it sends bodies
 //! of many sizes, many calls at once, pings, a pool, and ends in order.
 
 use std::process::ExitCode;
@@ -198,7 +198,7 @@ impl ClientHandler for Both {
     fn request(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, request: Request) {
         // Anything else drops the reply, which answers with an error.
         if request.msg == ASKED {
-            session.reply(request.reply, [b"you said ", &request.body[..]].concat());
+            session.reply(request.reply, said(&request.body));
         }
     }
 
@@ -215,6 +215,10 @@ impl ClientHandler for Both {
     }
 }
 
+fn said(body: &[u8]) -> Vec<u8> {
+    [b"you said ", body].concat()
+}
+
 fn asked_back(connector: &Connector, address: &str) -> Result {
     let (sender, answers) = mpsc::channel();
     let connect = Connect::to(address);
@@ -222,6 +226,18 @@ fn asked_back(connector: &Connector, address: &str) -> Result {
         shard.connect_iproto(connect, Both(sender));
     })?;
     same(&answers.recv()??, b"you said hello")?;
+
+    let connect = Connect::to(address).on_request(|shard, request| match request.msg {
+        ASKED => {
+            let answer = said(&request.body);
+            request.reply.send(shard, answer);
+        }
+        // Perhaps a response that comes too late, which wants no answer.
+        _ => request.reply.discard(),
+    });
+    let channel = block_on(connect.open_on(connector))?;
+    same(&channel.call_blocking(ASK_BACK, "hello")?, b"you said hello")?;
+    shut_down(&channel)?;
     println!("good: a request that is answered when ours is");
     Ok(())
 }

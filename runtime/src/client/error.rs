@@ -77,6 +77,12 @@ pub enum ConnectError {
         /// The server's address.
         address: SocketAddr,
     },
+    /// The set-up of an iproto connection failed: its [init](crate::iproto::Connect::init) did.
+    #[error("the set-up of the connection failed: {reason}")]
+    SetUp {
+        /// What the init says, or how it ended otherwise.
+        reason: Arc<str>,
+    },
     /// The shard has no room: `limits.connections_max` connections, or no memory.
     #[error("the shard has no room for another connection: {problem}")]
     Full {
@@ -95,8 +101,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether trying again later may help: the network, the look-up, time, and the HTTP statuses
-    /// 408, 429 and 5xx; not a wrong URL, nor an answer that will be the same again. A connection
+    /// Whether trying again later may help: the network, the look-up, time, the set-up of an iproto
+    /// connection, and the HTTP statuses 408, 429 and 5xx; not a wrong URL, nor an answer that will be the same again. A connection
     /// that is to [reconnect](super::Reconnect) is given up after an error that is not temporary.
     ///
     /// # Examples
@@ -111,7 +117,7 @@ impl ConnectError {
         match self {
             Self::Status(status) => matches!(status, 408 | 429 | 500..=599),
             Self::Resolve { .. } | Self::Io { .. } | Self::Timeout { .. } => true,
-            Self::Dropped { .. } | Self::Full { .. } => true,
+            Self::Dropped { .. } | Self::Full { .. } | Self::SetUp { .. } => true,
             Self::Url { .. } | Self::Address { .. } | Self::TlsMissing { .. } => false,
             Self::Request { .. } | Self::Response(_) | Self::Stopped | Self::Start { .. } => false,
         }

@@ -106,7 +106,7 @@ impl Client {
     /// Waits until the connection is open for the first time.
     pub(super) async fn opened(&self) -> Result<(), ConnectError> {
         let pipe = &*self.sender.owner.0;
-        wait(pipe, Pipe::forget_watcher, |id, cx| pipe.lock().presence.poll_opened(id, cx)).await
+        wait(pipe, Pipe::forget_watcher, |poller| pipe.lock().presence.poll_opened(poller)).await
     }
 
     /// Sends a message. See [`Sender::send`].
@@ -194,7 +194,7 @@ impl Sender {
     pub async fn send(&self, message: impl Into<Payload>) -> Result<(), SendError> {
         let pipe = &*self.owner.0;
         let mut payload = Some(message.into());
-        wait(pipe, Pipe::forget_writer, |id, cx| pipe.poll_send(&mut payload, id, cx)).await
+        wait(pipe, Pipe::forget_writer, |poller| pipe.poll_send(&mut payload, poller)).await
     }
 
     /// Sends a ping with at most 125 bytes of payload, the rest is cut off (RFC 6455 section
@@ -212,7 +212,7 @@ impl Sender {
     pub async fn close(&self, code: CloseCode, reason: &str) -> Closed {
         let pipe = &*self.owner.0;
         pipe.close(code, reason);
-        wait(pipe, Pipe::forget_watcher, |id, cx| pipe.lock().presence.poll_ended(id, cx))
+        wait(pipe, Pipe::forget_watcher, |poller| pipe.lock().presence.poll_ended(poller))
             .await
             .unwrap_or(Closed::Lost)
     }

@@ -52,7 +52,7 @@ pub use reconnect::Reconnect;
 
 pub(crate) use connect::Plan;
 pub(crate) use connector::{background, open_on};
-pub(crate) use presence::{Presence, Stage, Waiters, Wakes, wait};
+pub(crate) use presence::{Poller, Presence, Stage, Waiters, Wakes, wait};
 pub(crate) use reconnect::STABLE_MS;
 pub(crate) use resolve::{Wanted, look_up};
 pub(crate) use url::{Host, Target, Transport};

@@ -17,7 +17,7 @@ use hioload_protocol::ws::CloseCode;
 use super::error::{Broken, SendError};
 use super::handle::Event;
 use super::payload::Payload;
-use super::presence::{Presence, Stage, Waiters, Wakes};
+use super::presence::{Poller, Presence, Stage, Waiters, Wakes};
 use crate::shard::{Closed, Order};
 
 /// What a message costs in the inbox beside its bytes.
@@ -167,19 +167,21 @@ impl Pipe {
     }
 
     pub(super) fn forget_watcher(&self, id: u64) {
-        self.lock().presence.watchers.forget(id);
+        let waker = self.lock().presence.watchers.forget(id);
+        // After the lock: it is of a user.
+        drop(waker);
     }
 
     pub(super) fn forget_writer(&self, id: u64) {
-        self.lock().writers.forget(id);
+        let waker = self.lock().writers.forget(id);
+        drop(waker);
     }
 
     /// Takes the payload out and queues it, or waits for room and leaves it where it is.
     pub(super) fn poll_send(
         &self,
         payload: &mut Option<Payload>,
-        id: &mut Option<u64>,
-        cx: &Context<'_>,
+        poller: &mut Poller<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         if state.presence.stage == Stage::Ended || state.close.is_some() {
@@ -192,7 +194,7 @@ impl Pipe {
         }
         let fits = state.outgoing_bytes == 0 || state.outgoing_bytes + len <= state.high;
         if !is_open || state.full || !fits {
-            state.writers.wait(id, cx);
+            state.writers.wait(poller);
             return Poll::Pending;
         }
         if let Some(payload) = payload.take() {
@@ -206,19 +208,31 @@ impl Pipe {
 
     /// Waits for what arrived.
     pub(super) fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<Result<Event, Broken>>> {
-        let mut state = self.lock();
-        if let Some(event) = state.taken() {
-            if state.paused && !state.resume && state.has_room() {
-                state.resume = true;
-                self.post(state);
+        // Cloned and dropped while the lock is free: that may use this pipe.
+        let mut waker = None;
+        loop {
+            let mut state = self.lock();
+            if let Some(event) = state.taken() {
+                if state.paused && !state.resume && state.has_room() {
+                    state.resume = true;
+                    self.post(state);
+                }
+                return Poll::Ready(Some(Ok(event)));
             }
-            return Poll::Ready(Some(Ok(event)));
+            if state.presence.stage == Stage::Ended {
+                return Poll::Ready(state.last_word().map(Err));
+            }
+            if state.reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            if waker.is_some() {
+                mem::swap(&mut state.reader, &mut waker);
+                drop(state);
+                return Poll::Pending;
+            }
+            drop(state);
+            waker = Some(cx.waker().clone());
         }
-        if state.presence.stage == Stage::Ended {
-            return Poll::Ready(state.last_word().map(Err));
-        }
-        state.reader = Some(cx.waker().clone());
-        Poll::Pending
     }
 
     /// Asks for a ping; one that the shard has not sent yet is replaced.

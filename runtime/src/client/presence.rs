@@ -1,7 +1,8 @@
 //! What a handle knows of its connection, whatever that speaks, and how futures wait for it.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::mem;
+use std::task::{Poll, Waker};
 
 use hioload_pools::Key;
 
@@ -26,14 +27,23 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    pub(crate) fn wait(&mut self, id: &mut Option<u64>, cx: &Context<'_>) {
-        if let Some((_, waker)) = self.wakers.iter_mut().find(|(known, _)| Some(*known) == *id) {
-            waker.clone_from(cx.waker());
+    /// Leaves the waker of a future that waits.
+    pub(crate) fn wait(&mut self, poller: &mut Poller<'_>) {
+        let at = self.wakers.iter().position(|(id, _)| Some(*id) == *poller.id);
+        if at.is_some_and(|at| self.wakers[at].1.will_wake(poller.waker)) {
             return;
         }
-        self.last += 1;
-        *id = Some(self.last);
-        self.wakers.push((self.last, cx.waker().clone()));
+        match (at, poller.spare.take()) {
+            (_, None) => poller.lacks = true,
+            (Some(at), Some(spare)) => {
+                poller.spare = Some(mem::replace(&mut self.wakers[at].1, spare));
+            }
+            (None, Some(spare)) => {
+                self.last += 1;
+                *poller.id = Some(self.last);
+                self.wakers.push((self.last, spare));
+            }
+        }
     }
 
     #[cfg(test)]
@@ -41,9 +51,23 @@ impl Waiters {
         self.wakers.is_empty()
     }
 
-    pub(crate) fn forget(&mut self, id: u64) {
-        self.wakers.retain(|(known, _)| *known != id);
+    /// Takes a waker out, which is to be dropped when the lock is free.
+    #[must_use]
+    pub(crate) fn forget(&mut self, id: u64) -> Option<Waker> {
+        let at = self.wakers.iter().position(|(known, _)| *known == id)?;
+        Some(self.wakers.remove(at).1)
     }
+}
+
+/// A future that waits in a list, as it is polled. Its waker is of the user, and what that does when
+/// it is cloned or dropped may use the very handle: both happen while the lock is free.
+pub(crate) struct Poller<'a> {
+    id: &'a mut Option<u64>,
+    waker: &'a Waker,
+    /// A clone for the list, then what that had before.
+    spare: Option<Waker>,
+    /// The list needs a clone, and there was none.
+    lacks: bool,
 }
 
 /// Wakers that were taken out, to be called once the lock is free.
@@ -120,8 +144,7 @@ impl<R: Copy> Presence<R> {
     /// Waits for the first connection, or the end.
     pub(crate) fn poll_opened(
         &mut self,
-        id: &mut Option<u64>,
-        cx: &Context<'_>,
+        poller: &mut Poller<'_>,
     ) -> Poll<Result<(), ConnectError>> {
         if self.generation > 0 {
             return Poll::Ready(Ok(()));
@@ -129,16 +152,16 @@ impl<R: Copy> Presence<R> {
         if self.stage == Stage::Ended {
             return Poll::Ready(Err(self.error.clone().unwrap_or(ConnectError::Stopped)));
         }
-        self.watchers.wait(id, cx);
+        self.watchers.wait(poller);
         Poll::Pending
     }
 
     /// Waits for the end, and why it came.
-    pub(crate) fn poll_ended(&mut self, id: &mut Option<u64>, cx: &Context<'_>) -> Poll<Option<R>> {
+    pub(crate) fn poll_ended(&mut self, poller: &mut Poller<'_>) -> Poll<Option<R>> {
         if self.stage == Stage::Ended {
             return Poll::Ready(self.reason);
         }
-        self.watchers.wait(id, cx);
+        self.watchers.wait(poller);
         Poll::Pending
     }
 }
@@ -158,12 +181,23 @@ impl<L> Drop for Place<'_, L> {
     }
 }
 
-/// Waits in one of the lists of what a handle shares with its connection.
+/// Waits in one of the lists of what a handle shares with its connection. `poll` is called again,
+/// with a clone of the waker, if it would have left one.
 pub(crate) async fn wait<L, T>(
     line: &L,
     forget: fn(&L, u64),
-    mut poll: impl FnMut(&mut Option<u64>, &Context<'_>) -> Poll<T>,
+    mut poll: impl FnMut(&mut Poller<'_>) -> Poll<T>,
 ) -> T {
     let mut place = Place { line, id: None, forget };
-    poll_fn(|cx| poll(&mut place.id, cx)).await
+    poll_fn(|cx| {
+        let (id, waker) = (&mut place.id, cx.waker());
+        let mut poller = Poller { id, waker, spare: None, lacks: false };
+        let polled = poll(&mut poller);
+        if polled.is_ready() || !poller.lacks {
+            return polled;
+        }
+        poller.spare = Some(waker.clone());
+        poll(&mut poller)
+    })
+    .await
 }

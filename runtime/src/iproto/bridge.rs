@@ -10,16 +10,19 @@ use hioload_pools::Key;
 use hioload_protocol::ws::CloseCode;
 
 use super::batch::{Batch, Blocks, Outgoing};
+use super::callbacks::{Callbacks, Init};
 use super::connect::Connect;
 use super::line::{Ended, Finished, Line, Want, Wish};
 use super::pool::Member;
-use super::{Body, CallError, Closed, Handler, Hijacked, Peer, Request, Session};
+use super::{Body, CallError, Closed, FreshChannel, Handler, Hijacked, Peer, Request, Session};
 use crate::Time;
-use crate::shard::{IprotoDialled, Shard};
+use crate::shard::{IprotoDialled, Shard, Task};
 use crate::ws::{ClientId, ConnectError, Opened, Stage, Wakes};
 
 /// The timer for notifies that wait for room.
 const ROOM_TIMER: u64 = 0;
+/// The timer for the set-up of the connection.
+const SET_UP_TIMER: u64 = 1;
 
 /// A notify that waits for room.
 struct Held {
@@ -42,6 +45,15 @@ pub(super) struct Bridge {
     /// Who takes the connection away.
     hijacker: Option<Key>,
     blocks: Blocks,
+    callbacks: Callbacks,
+    /// How long a set-up may take.
+    timeout: Duration,
+    /// The set-up of this connection, while it runs.
+    set_up: Option<Task<()>>,
+    /// Why it failed, until that is told.
+    failure: Option<ConnectError>,
+    /// This connection was opened to everybody.
+    is_open: bool,
 }
 
 impl Bridge {
@@ -54,12 +66,18 @@ impl Bridge {
             held: VecDeque::new(),
             hijacker: None,
             blocks: Blocks::default(),
+            callbacks: Callbacks::default(),
+            timeout: Duration::ZERO,
+            set_up: None,
+            failure: None,
+            is_open: false,
         }
     }
 
     /// Begins to connect on this shard.
-    pub(super) fn begin(self, shard: &mut Shard, connect: Connect) {
+    pub(super) fn begin(mut self, shard: &mut Shard, connect: Connect) {
         let line = Arc::clone(&self.line);
+        (self.callbacks, self.timeout) = connect.callbacks();
         if line.lock().wish.is_some() {
             return;
         }
@@ -72,6 +90,95 @@ impl Bridge {
         if cancelled {
             shard.close_client(id, CloseCode::GOING_AWAY);
         }
+    }
+
+    /// What the client of this line is called on its shard.
+    fn client(&self, shard: &Shard) -> Option<ClientId> {
+        let state = self.line.lock();
+        let key = state.presence.link.as_ref().map(|(_, key)| *key)?;
+        Some(ClientId { shard: shard.index(), key })
+    }
+
+    /// Lets everybody use the connection.
+    fn open(&mut self, session: &mut Session<'_, ()>) {
+        let mut wakes = Wakes::default();
+        let mut state = self.line.lock();
+        state.open(&mut wakes);
+        // Nobody may want it any more by now.
+        let wish = state.wish;
+        drop(state);
+        self.is_open = true;
+        if let Some(member) = &self.member {
+            member.opened();
+        }
+        end(session, wish);
+        wakes.call();
+    }
+
+    /// Lets the function of the user set the connection up.
+    fn begin_set_up(
+        &mut self,
+        shard: &mut Shard,
+        session: &mut Session<'_, ()>,
+        init: &Init,
+        number: u32,
+    ) {
+        let mut state = self.line.lock();
+        state.begin_set_up(number);
+        let wish = state.wish;
+        drop(state);
+        if let Some(client) = self.client(shard) {
+            shard.note_set_up(client, true);
+        }
+        if wish.is_some() {
+            self.fail_set_up(|| ConnectError::Stopped);
+            return end(session, wish);
+        }
+        // One of two at the most, and it is open.
+        let _ = session.set_timer(self.timeout, SET_UP_TIMER);
+        let fresh = FreshChannel::new(Arc::clone(&self.line), number);
+        let setting_up = init(fresh.clone());
+        self.set_up = Some(shard.spawn(fresh.set_up(setting_up)));
+    }
+
+    /// Looks whether the set-up has ended.
+    fn look_at_set_up(
+        &mut self,
+        shard: &mut Shard,
+        session: &mut Session<'_, ()>,
+        wish: Option<Wish>,
+    ) {
+        if wish.is_some() {
+            self.fail_set_up(|| ConnectError::Stopped);
+            return;
+        }
+        let ended = self.line.lock().set_up_end();
+        match ended {
+            Some(Ok(())) if session.is_open() => {
+                self.set_up = None;
+                session.cancel_timer(SET_UP_TIMER);
+                if let Some(client) = self.client(shard) {
+                    shard.note_set_up(client, false);
+                }
+                self.open(session);
+            }
+            // It is about to end, and will say why.
+            Some(Ok(())) | None => {}
+            Some(Err(reason)) => {
+                self.fail_set_up(|| ConnectError::SetUp { reason });
+                session.close();
+            }
+        }
+    }
+
+    /// The connection will not be opened; the first cause counts. `false`: nobody sets it up.
+    fn fail_set_up(&mut self, why: impl FnOnce() -> ConnectError) -> bool {
+        let is_it = self.line.lock().drop_set_up();
+        if is_it {
+            self.failure = Some(why());
+            self.set_up = None;
+        }
+        is_it
     }
 
     fn finish(&self, ticket: Key, ended: Ended) {
@@ -234,8 +341,18 @@ impl Handler for Bridge {
         None
     }
 
-    fn request(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, request: Request) {
-        drop(request);
+    fn request(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, request: Request) {
+        if let Some(serve) = &self.callbacks.request {
+            self.line.lock().stats = session.stats();
+            serve(shard, request);
+        }
+    }
+
+    fn notify(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, msg: u32, body: Body) {
+        if let Some(hear) = &self.callbacks.notify {
+            self.line.lock().stats = session.stats();
+            hear(shard, msg, body);
+        }
     }
 
     fn answered(
@@ -260,11 +377,18 @@ impl Handler for Bridge {
         self.send_held(shard.now(), session);
     }
 
-    fn timer(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, _: u64) {
-        self.send_held(shard.now(), session);
+    fn timer(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, token: u64) {
+        if token == ROOM_TIMER {
+            return self.send_held(shard.now(), session);
+        }
+        let limit = self.timeout.as_millis();
+        if self.fail_set_up(|| set_up_failed(&format!("it took longer than {limit} ms"))) {
+            session.close();
+        }
     }
 
     fn shutdown(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
+        self.fail_set_up(|| set_up_failed("the server shut the connection down"));
         self.stops();
     }
 
@@ -275,10 +399,18 @@ impl Handler for Bridge {
     }
 
     fn closed(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, reason: Closed) {
+        self.fail_set_up(|| ended_in_set_up(reason));
+        let failure = self.failure.take();
+        let was_open = mem::take(&mut self.is_open);
         let mut wakes = Wakes::default();
         let mut state = self.line.lock();
         state.stats = session.stats();
-        state.presence.reason = Some(reason);
+        if was_open || state.wish.is_some() {
+            state.presence.reason = Some(reason);
+        } else if failure.is_some() {
+            state.presence.error.clone_from(&failure);
+        }
+        let was_wished = state.wish.is_some();
         let hijacker = self
             .hijacker
             .take()
@@ -291,6 +423,9 @@ impl Handler for Bridge {
         drop(state);
         if let Some(member) = &self.member {
             member.down();
+            if let Some(error) = failure.filter(|_| !was_wished) {
+                member.failed(&error);
+            }
         }
         wakes.call();
         finished.into_iter().for_each(Finished::wake);
@@ -298,20 +433,15 @@ impl Handler for Bridge {
 }
 
 impl IprotoDialled for Bridge {
-    const SERVES: bool = false;
+    fn serves(&self) -> bool {
+        self.callbacks.request.is_some()
+    }
 
-    fn dialled(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
-        let mut wakes = Wakes::default();
-        let mut state = self.line.lock();
-        state.presence.opened(opened.generation, &mut wakes);
-        // Nobody may want it any more by now.
-        let wish = state.wish;
-        drop(state);
-        if let Some(member) = &self.member {
-            member.opened();
+    fn dialled(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, opened: &Opened) {
+        match self.callbacks.init.clone() {
+            Some(init) => self.begin_set_up(shard, session, &init, opened.generation),
+            None => self.open(session),
         }
-        end(session, wish);
-        wakes.call();
     }
 
     fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
@@ -347,6 +477,9 @@ impl IprotoDialled for Bridge {
                 }
                 self.wait_for_room(shard.now(), session);
                 self.line.lock().stats = session.stats();
+                if self.set_up.is_some() {
+                    self.look_at_set_up(shard, session, wish);
+                }
                 end(session, wish);
             }
             None => {
@@ -364,6 +497,21 @@ impl IprotoDialled for Bridge {
         if wish.is_some() {
             shard.close_client(id, CloseCode::GOING_AWAY);
         }
+    }
+}
+
+fn set_up_failed(reason: &str) -> ConnectError {
+    ConnectError::SetUp { reason: reason.into() }
+}
+
+/// Why a connection was not set up that ended before that.
+fn ended_in_set_up(reason: Closed) -> ConnectError {
+    match reason {
+        Closed::Shutdown => ConnectError::Stopped,
+        Closed::ByPeer => set_up_failed("the server closed the connection"),
+        Closed::Lost => set_up_failed("the connection was lost"),
+        Closed::Panicked => set_up_failed("it panicked"),
+        reason => set_up_failed(&format!("the connection ended meanwhile ({reason:?})")),
     }
 }
 

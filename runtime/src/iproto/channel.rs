@@ -12,7 +12,7 @@ use hioload_pools::Key;
 
 use super::bridge::Bridge;
 use super::connect::Connect;
-use super::line::{Ended, Line, Refused, Want, Wish};
+use super::line::{Ended, Line, Refused, Want, Who, Wish};
 use super::{CallError, Closed, Hijacked, Payload, Stats};
 use crate::shard::{Order, ShardHandle};
 use crate::ws::{ConnectError, background, block_on, wait};
@@ -24,12 +24,13 @@ use crate::ws::{ConnectError, background, block_on, wait};
 /// configuration. Calls never wait to be sent: what is beyond `iproto.calls_max` calls or
 /// `websocket.outbox_max_bytes` bytes is refused ([`CallError::TooManyCalls`], [`CallError::Full`]).
 ///
-/// What the server asks is not answered, and counted as `unsolicited`; what it says is dropped. Who
-/// wants to serve it uses [`Shard::connect_iproto`](crate::Shard::connect_iproto). (On the wire a
-/// request looks like a response that comes so late that its call is forgotten.)
+/// What the server asks goes to [`Connect::on_request`], and what it says to [`Connect::on_notify`].
+/// Without the first its requests are not answered, and counted as `unsolicited`; without the second
+/// its notifies are dropped.
 ///
 /// With [`Connect::reconnect`] a lost connection is opened again; until then calls fail with
-/// [`CallError::NoChannel`]. A call is sent at most once.
+/// [`CallError::NoChannel`]. A call is sent at most once. [`Connect::init`] makes the first calls of
+/// each connection, for instance one that authenticates.
 ///
 /// # Examples
 /// ```no_run
@@ -95,8 +96,7 @@ impl Channel {
     /// # Errors
     /// It was not taken.
     pub fn notify<'a>(&self, msg: u32, body: impl Into<Payload<'a>>) -> Result<(), CallError> {
-        self.owner.0.submit(msg, body.into(), Want::Notify).map_err(|(error, _)| error)?;
-        Ok(())
+        notify(&self.owner.0, msg, body.into(), Who::Anybody)
     }
 
     /// As [`notify`](Self::notify), but waits as long as `timeout` while the outbox is full
@@ -120,7 +120,8 @@ impl Channel {
     /// # Errors
     /// It was not taken.
     pub fn send<'a>(&self, msg: u32, body: impl Into<Payload<'a>>) -> Result<(), CallError> {
-        self.owner.0.submit(msg, body.into(), Want::Send).map_err(|(error, _)| error)?;
+        let line = &self.owner.0;
+        line.submit(msg, body.into(), Want::Send, Who::Anybody).map_err(|(error, _)| error)?;
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl Channel {
     /// Waits for the end of the connection, and answers why it ended.
     pub async fn done(&self) -> Closed {
         let line = &*self.owner.0;
-        wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_ended(id, cx))
+        wait(line, Line::forget_watcher, |poller| line.lock().presence.poll_ended(poller))
             .await
             .unwrap_or(Closed::Lost)
     }
@@ -197,13 +198,15 @@ impl Channel {
         self.owner.0.lock().is_open()
     }
 
-    /// Which connection it is: 1, and one more for each that was opened again.
+    /// Which connection it is: 1, and one more for each that was opened again. One whose
+    /// [init](Connect::init) failed was never open.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.owner.0.lock().presence.generation
     }
 
-    /// What the connections of this channel have done, as of the last call that ended.
+    /// What the connections of this channel have done, as of the last call that ended, or the
+    /// last request or notify of the server that a function was called for.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.owner.0.lock().stats()
@@ -215,8 +218,7 @@ impl Channel {
         body: impl Into<Payload<'a>>,
         timeout: Option<Duration>,
     ) -> ChannelCall {
-        let taken = self.begin(msg, body.into(), Want::Call(timeout));
-        ChannelCall(taken.map_err(|(error, _)| error))
+        ChannelCall::begin(&self.owner.0, msg, body.into(), timeout, Who::Anybody)
     }
 
     /// Begins what is asked for, or gives the body back.
@@ -226,9 +228,7 @@ impl Channel {
         body: Payload<'a>,
         want: Want,
     ) -> Result<Pending, Refused<'a>> {
-        let line = &self.owner.0;
-        let ticket = line.submit(msg, body, want)?;
-        Ok(Pending { line: Arc::clone(line), ticket })
+        Pending::begin(&self.owner.0, msg, body, want, Who::Anybody)
     }
 
     /// A channel without a connection, and its line.
@@ -253,6 +253,17 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    fn begin<'a>(
+        line: &Arc<Line>,
+        msg: u32,
+        body: Payload<'a>,
+        want: Want,
+        who: Who,
+    ) -> Result<Self, Refused<'a>> {
+        let ticket = line.submit(msg, body, want, who)?;
+        Ok(Self { line: Arc::clone(line), ticket })
+    }
+
     /// There is nothing to wait for.
     pub(super) const fn is_nothing(&self) -> bool {
         self.ticket.is_none()
@@ -286,6 +297,19 @@ impl Drop for Pending {
 /// them are gone: who keeps many for long copies them.
 #[must_use = "a call that is dropped is cancelled"]
 pub struct ChannelCall(Result<Pending, CallError>);
+
+impl ChannelCall {
+    pub(super) fn begin(
+        line: &Arc<Line>,
+        msg: u32,
+        body: Payload<'_>,
+        timeout: Option<Duration>,
+        who: Who,
+    ) -> Self {
+        let taken = Pending::begin(line, msg, body, Want::Call(timeout), who);
+        Self(taken.map_err(|(error, _)| error))
+    }
+}
 
 impl Future for ChannelCall {
     type Output = Result<Bytes, CallError>;
@@ -325,6 +349,12 @@ impl fmt::Debug for ChannelNotify {
     }
 }
 
+/// Gives the shard a notify that does not wait for room.
+pub(super) fn notify(line: &Line, msg: u32, body: Payload<'_>, who: Who) -> Result<(), CallError> {
+    line.submit(msg, body, Want::Notify, who).map_err(|(error, _)| error)?;
+    Ok(())
+}
+
 pub(super) async fn open_in_background(connect: Connect) -> Result<Channel, ConnectError> {
     connect.check()?;
     open_on(background()?, connect).await
@@ -337,7 +367,7 @@ pub(crate) async fn open_on(shard: ShardHandle, connect: Connect) -> Result<Chan
     let bridge = Bridge::new(line, connect.reconnects(), None);
     shard.order(Order::Run(Box::new(move |shard| bridge.begin(shard, connect))));
     let line = &*channel.owner.0;
-    wait(line, Line::forget_watcher, |id, cx| line.lock().presence.poll_opened(id, cx)).await?;
+    wait(line, Line::forget_watcher, |poller| line.lock().presence.poll_opened(poller)).await?;
     Ok(channel)
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -56,6 +56,24 @@ impl Ended {
     }
 }
 
+/// Who asks for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Anybody,
+    /// The set-up of this connection.
+    SetUp(u32),
+}
+
+/// A connection that is being set up: nobody else may use it.
+struct SetUp {
+    /// Which connection of the client it is.
+    number: u32,
+    ended: Option<SetUpEnd>,
+}
+
+/// How a set-up ended: without success for which reason.
+pub(super) type SetUpEnd = Result<(), Arc<str>>;
+
 /// What was not taken, and why.
 pub(super) type Refused<'a> = (CallError, Payload<'a>);
 
@@ -80,6 +98,8 @@ struct Waiting {
 pub(super) struct State {
     pub(super) presence: Presence<Closed>,
     pub(super) wish: Option<Wish>,
+    /// While this is there, the stage is down.
+    set_up: Option<SetUp>,
     /// This connection is shut down, by whomever.
     stopping: bool,
     /// Somebody takes this connection away.
@@ -101,6 +121,7 @@ impl Default for State {
         Self {
             presence: Presence::default(),
             wish: None,
+            set_up: None,
             stopping: false,
             hijacked: false,
             stats: Stats::default(),
@@ -190,6 +211,38 @@ impl State {
         }
     }
 
+    /// The same for somebody in particular.
+    fn refusal_of(&self, who: Who) -> Option<CallError> {
+        match who {
+            Who::Anybody => self.refusal(),
+            Who::SetUp(number) => {
+                let is_open = |it: &SetUp| it.number == number && it.ended.is_none();
+                (!self.set_up.as_ref().is_some_and(is_open)).then_some(CallError::Stopped)
+            }
+        }
+    }
+
+    /// This connection may be used by its set-up, and by nobody else.
+    pub(super) fn begin_set_up(&mut self, number: u32) {
+        self.set_up = Some(SetUp { number, ended: None });
+    }
+
+    /// How the set-up of the connection ended, if it has.
+    pub(super) fn set_up_end(&mut self) -> Option<SetUpEnd> {
+        self.set_up.as_mut()?.ended.take()
+    }
+
+    /// The set-up is not waited for any more. `false`: there is none.
+    pub(super) fn drop_set_up(&mut self) -> bool {
+        self.set_up.take().is_some()
+    }
+
+    /// The connection may be used by everybody.
+    pub(super) fn open(&mut self, wakes: &mut Wakes) {
+        self.set_up = None;
+        self.presence.opened(self.presence.generation + 1, wakes);
+    }
+
     /// The connection takes nothing more, and ends some time. `false`: that was known.
     pub(super) fn stops(&mut self) -> bool {
         let is_new = self.presence.stage == Stage::Open && !self.stopping;
@@ -209,6 +262,7 @@ impl State {
     pub(super) fn down(&mut self, persists: bool, wakes: &mut Wakes) -> Vec<Finished> {
         self.past = self.past.plus(mem::take(&mut self.stats));
         self.presence.stage = Stage::Down;
+        self.set_up = None;
         (self.stopping, self.hijacked) = (false, false);
         self.held_bytes = 0;
         let mut batch = mem::take(&mut self.batch);
@@ -229,6 +283,7 @@ impl State {
     /// It is over for good: everybody is told.
     pub(super) fn end(&mut self, wakes: &mut Wakes) {
         self.presence.stage = Stage::Ended;
+        self.set_up = None;
         for waiting in self.calls.iter_mut().filter(|waiting| waiting.ended.is_none()) {
             waiting.ended = Some(Ended::Failed(CallError::Dropped));
             wakes.add(&mut waiting.waker);
@@ -242,8 +297,9 @@ impl State {
         msg: u32,
         body: Payload<'a>,
         want: Want,
+        who: Who,
     ) -> Result<Option<Key>, Refused<'a>> {
-        if let Some(error) = self.refusal() {
+        if let Some(error) = self.refusal_of(who) {
             return Err((error, body));
         }
         let before = match want {
@@ -299,9 +355,10 @@ impl Line {
         msg: u32,
         body: Payload<'a>,
         want: Want,
+        who: Who,
     ) -> Result<Option<Key>, Refused<'a>> {
         let mut state = self.lock();
-        let ticket = state.push(msg, body, want)?;
+        let ticket = state.push(msg, body, want, who)?;
         Self::post(state);
         Ok(ticket.filter(|_| !matches!(want, Want::Send)))
     }
@@ -346,7 +403,20 @@ impl Line {
     }
 
     pub(super) fn forget_watcher(&self, id: u64) {
-        self.lock().presence.watchers.forget(id);
+        let waker = self.lock().presence.watchers.forget(id);
+        // After the lock: it is of a user.
+        drop(waker);
+    }
+
+    /// The set-up of this connection has ended.
+    pub(super) fn set_up_ended(&self, number: u32, end: SetUpEnd) {
+        let mut state = self.lock();
+        if let Some(set_up) = &mut state.set_up
+            && set_up.number == number
+        {
+            set_up.ended = Some(end);
+            Self::post(state);
+        }
     }
 
     /// Takes everything that waits for the shard, for an empty batch.
@@ -373,5 +443,23 @@ impl fmt::Debug for Line {
             .field("stage", &state.presence.stage)
             .field("generation", &state.presence.generation)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_another_set_up_is_not_taken_for_this_one() {
+        let line = Line::default();
+        line.lock().begin_set_up(2);
+        line.set_up_ended(1, Ok(()));
+        assert_eq!(line.lock().set_up_end(), None);
+        assert_eq!(line.lock().refusal_of(Who::SetUp(1)), Some(CallError::Stopped));
+        assert_eq!(line.lock().refusal_of(Who::SetUp(2)), None);
+        line.set_up_ended(2, Err("no".into()));
+        assert_eq!(line.lock().refusal_of(Who::SetUp(2)), Some(CallError::Stopped));
+        assert_eq!(line.lock().set_up_end(), Some(Err("no".into())));
     }
 }

@@ -15,10 +15,12 @@
 //!   lost ones are dialled again; the rate of calls may be limited;
 //! * **a [`Channel`]**, one connection, from a [`Connect`];
 //! * **a [`ClientHandler`]**, callbacks on a shard
-//!   ([`Shard::connect_iproto`](crate::Shard::connect_iproto)), which may serve what the server asks too.
+//!   ([`Shard::connect_iproto`](crate::Shard::connect_iproto)), with everything that a server's
+//!   [`Handler`] has.
 //!
 //! The first two are used from any thread and any executor: a call is a future that is dropped to
-//! cancel it. Each ends in one of these ways, and is sent at most once:
+//! cancel it. They may serve what the server asks too ([`Connect::on_request`]), and make the first
+//! calls of each connection before anybody else does ([`Connect::init`]). A call ends in one of these ways, and is sent at most once:
 //!
 //! | [`CallError`] | what happened | may the server have acted? |
 //! |---|---|---|
@@ -70,8 +72,10 @@
 
 mod batch;
 mod bridge;
+mod callbacks;
 mod channel;
 mod connect;
+mod fresh;
 mod line;
 mod pool;
 
@@ -96,6 +100,7 @@ pub use crate::shard::{
 pub use crate::ws::{ClientId, ConnectError, Opened, Reconnect};
 pub use channel::{Channel, ChannelCall, ChannelNotify};
 pub use connect::Connect;
+pub use fresh::FreshChannel;
 pub use pool::{Pool, PoolBuilder, PoolCall, PoolNotify, PoolStats};
 
 pub(crate) use channel::open_on;

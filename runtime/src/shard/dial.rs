@@ -50,7 +50,9 @@ struct Dial {
     /// Connections that opened.
     generation: u32,
     opened_ms: u64,
-    /// Since when it tries without a connection.
+    /// Its handler still sets the connection up, which so far is no more than an attempt.
+    in_set_up: bool,
+    /// Since when it tries without a connection; of no meaning while it has one.
     offline_ms: Option<u64>,
     /// We closed it: it will not be opened again.
     cancelled: bool,
@@ -126,7 +128,6 @@ impl Dials {
         let Some((key, dial)) = self.of_route(entry.route) else { return 0 };
         dial.generation += 1;
         dial.opened_ms = now_ms;
-        dial.offline_ms = None;
         dial.step = Step::Open(entry.key);
         let (index, generation) = (key.index, dial.generation);
         self.wheel.cancel(index);
@@ -206,6 +207,15 @@ impl Shard {
         }
     }
 
+    /// Whether the handler of this client sets its connection up still, which is no more than an
+    /// attempt until that is done.
+    pub(crate) fn note_set_up(&mut self, client: ClientId, runs: bool) {
+        let opened_ms = self.now().as_millis();
+        if let Some(dial) = self.dials.get(client.key) {
+            (dial.in_set_up, dial.opened_ms) = (runs, opened_ms);
+        }
+    }
+
     pub(crate) fn dial<D: Dialled>(&mut self, connect: Connect, handler: D) -> ClientId {
         self.dial_route(connect.plan(), Box::new(websocket_client(handler)))
     }
@@ -278,6 +288,7 @@ impl Dial {
             tries: 0,
             generation: 0,
             opened_ms: 0,
+            in_set_up: false,
             offline_ms: None,
             cancelled: false,
         }
@@ -516,11 +527,15 @@ impl<R: Reactor> Turn<R> {
         let now_ms = self.driver.egress.now_ms;
         let draining = self.driver.shard.dials.draining;
         let Some(dial) = self.driver.shard.dials.get(key) else { return };
-        if now_ms.saturating_sub(dial.opened_ms) >= STABLE_MS {
-            dial.tries = 0;
+        // One that was not set up was an attempt that failed, which may help another time.
+        let failed = std::mem::take(&mut dial.in_set_up);
+        if !failed {
+            if now_ms.saturating_sub(dial.opened_ms) >= STABLE_MS {
+                dial.tries = 0;
+            }
+            dial.offline_ms = Some(now_ms);
         }
-        dial.offline_ms = Some(now_ms);
-        let again = dial.plan.reconnect.is_some_and(|rule| rule.applies(reason));
+        let again = dial.plan.reconnect.is_some_and(|rule| failed || rule.applies(reason));
         if draining || dial.cancelled || !again {
             return self.forget(key);
         }
@@ -573,25 +588,6 @@ impl<R: Reactor> Turn<R> {
         let route = route.map(|route| std::mem::replace(route, websocket_route(Nobody, 0, None)));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop((dial, route))));
         self.note_panic(dropped.err());
-    }
-}
-
-/// The orders of a shard, taken by its turn until that ends.
-pub(super) struct OrdersOf(pub(super) Arc<[super::ShardHandle]>, pub(super) u16);
-
-impl OrdersOf {
-    pub(super) fn orders(&self) -> &super::orders::Orders {
-        self.handle().orders()
-    }
-
-    pub(super) fn handle(&self) -> &super::ShardHandle {
-        &self.0[usize::from(self.1)]
-    }
-}
-
-impl Drop for OrdersOf {
-    fn drop(&mut self) {
-        self.orders().end();
     }
 }
 

@@ -5,15 +5,16 @@
 //! and open requests of iproto: each has one on its way at the most. After the end of the shard they
 //! are dropped, which tells whoever waits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use bytes::Bytes;
 use hioload_pools::Key;
 use hioload_protocol::iproto::ReplyTo;
 
-use super::Shard;
 use super::iproto::Answer;
 use super::queue::Queue;
+use super::{Shard, ShardHandle};
 
 /// Orders taken in one turn at the most: what came beyond that waits for the next one.
 pub(super) const ORDERS_MAX: usize = 1024;
@@ -78,5 +79,24 @@ impl Orders {
         while let Some(order) = self.queue.pop() {
             drop(order);
         }
+    }
+}
+
+/// The orders of a shard, taken by its turn until that ends.
+pub(super) struct OrdersOf(pub(super) Arc<[ShardHandle]>, pub(super) u16);
+
+impl OrdersOf {
+    pub(super) fn orders(&self) -> &Orders {
+        self.handle().orders()
+    }
+
+    pub(super) fn handle(&self) -> &ShardHandle {
+        &self.0[usize::from(self.1)]
+    }
+}
+
+impl Drop for OrdersOf {
+    fn drop(&mut self) {
+        self.orders().end();
     }
 }

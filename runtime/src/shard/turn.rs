@@ -15,7 +15,7 @@ use hioload_pools::{BytePool, Key, ObjectPool, Slab, Wheel, mailbox};
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::accept::Listeners;
-use super::dial::{Dials, OrdersOf};
+use super::dial::Dials;
 use super::driver::Driver;
 use super::entry::{Entry, Phase};
 use super::executor::Executor;
@@ -24,7 +24,7 @@ use super::handshake::Unfinished;
 use super::iproto::{Late, LateQueue};
 use super::mailbox::Letter;
 use super::message::Message;
-use super::orders::{ORDERS_MAX, Order};
+use super::orders::{ORDERS_MAX, Order, OrdersOf};
 use super::outbox::Egress;
 use super::paths::Paths;
 use super::request::UpgradeToken;

@@ -11,9 +11,12 @@ mod compression;
 mod echo;
 mod handshake;
 mod many;
+#[path = "../nosy/mod.rs"]
+mod nosy;
 mod peer;
 mod reconnect;
 mod rules;
 mod slow;
 mod support;
 mod virtual_time;
+mod wakers;

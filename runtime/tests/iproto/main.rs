@@ -12,16 +12,22 @@ mod child;
 mod held;
 mod hijack;
 mod hijack_time;
+#[path = "../nosy/mod.rs"]
+mod nosy;
 mod pool;
 mod pool_limits;
 mod pool_time;
 mod recorded;
 mod replies;
 mod restarts;
+mod served;
+mod setup;
+mod setup_time;
 mod shutdown;
 mod stopping;
 mod storms;
 mod support;
+mod wakers;
 
 #[test]
 #[ignore = "the other tests run it as a child"]

@@ -11,7 +11,7 @@ use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
 use rstest::rstest;
 
 /// Speaks something else: only its port matters.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Handler for Nothing {
     type Session = ();
@@ -23,7 +23,7 @@ impl Handler for Nothing {
     fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
 }
 
-const fn ms(millis: u64) -> Duration {
+pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
@@ -33,15 +33,18 @@ fn nobody(bench: &Bench) -> PoolBuilder {
 }
 
 /// To a port where connections are taken.
-fn somebody(bench: &Bench) -> PoolBuilder {
+pub(crate) fn somebody(bench: &Bench) -> PoolBuilder {
     Pool::to("127.0.0.1:80").on(bench.handle())
 }
 
 /// What a future has given, once it has.
-type Given<T> = Rc<RefCell<Option<T>>>;
+pub(crate) type Given<T> = Rc<RefCell<Option<T>>>;
 
 /// Runs a future on the shard.
-fn run<T: 'static>(bench: &Bench, future: impl Future<Output = T> + 'static) -> Given<T> {
+pub(crate) fn run<T: 'static>(
+    bench: &Bench,
+    future: impl Future<Output = T> + 'static,
+) -> Given<T> {
     let given = Rc::new(RefCell::new(None));
     let giving = Rc::clone(&given);
     let running = async move {
@@ -53,7 +56,7 @@ fn run<T: 'static>(bench: &Bench, future: impl Future<Output = T> + 'static) -> 
 }
 
 /// Lets time pass until a future has ended: how long that takes, to the millisecond.
-fn until<T: Clone>(bench: &Bench, given: &Given<T>) -> (u64, T) {
+pub(crate) fn until<T: Clone>(bench: &Bench, given: &Given<T>) -> (u64, T) {
     let began = bench.now().as_millis();
     for _ in 0..100_000 {
         if let Some(value) = &*given.borrow() {
@@ -65,7 +68,7 @@ fn until<T: Clone>(bench: &Bench, given: &Given<T>) -> (u64, T) {
 }
 
 /// When the pool has dialled, in milliseconds.
-fn dials(bench: &Bench, pool: &Pool, duration: Duration) -> Vec<u64> {
+pub(crate) fn dials(bench: &Bench, pool: &Pool, duration: Duration) -> Vec<u64> {
     let mut times = Vec::new();
     for _ in 0..duration.as_millis() {
         bench.advance(ms(1));
@@ -75,7 +78,7 @@ fn dials(bench: &Bench, pool: &Pool, duration: Duration) -> Vec<u64> {
     times
 }
 
-fn gaps(times: &[u64]) -> Vec<u64> {
+pub(crate) fn gaps(times: &[u64]) -> Vec<u64> {
     times.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 

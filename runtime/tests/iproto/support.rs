@@ -11,7 +11,7 @@ use hioload::iproto::{
     Request, Session,
 };
 use hioload::ws::{Connector, block_on};
-use hioload::{Running, Server, Shard};
+use hioload::{Running, Server, Shard, ShardHandle};
 
 /// Longer than anything here takes, also on a busy machine: a test that reaches it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,9 +53,17 @@ pub(crate) fn ask<T: Send + 'static>(
     server: &Running,
     look: impl FnOnce(&mut Shard) -> T + Send + 'static,
 ) -> T {
+    ask_shard(&server.handles()[0], look)
+}
+
+/// Runs a function on a shard.
+pub(crate) fn ask_shard<T: Send + 'static>(
+    handle: &ShardHandle,
+    look: impl FnOnce(&mut Shard) -> T + Send + 'static,
+) -> T {
     let (sender, answer) = mpsc::channel();
     let task = move |shard: &mut Shard| sender.send(look(shard)).expect("the test listens");
-    server.handles()[0].run(task).expect("the mailbox has room");
+    handle.run(task).expect("the mailbox has room");
     answer.recv_timeout(PATIENCE).expect("the shard answers")
 }
 

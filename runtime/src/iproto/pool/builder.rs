@@ -1,11 +1,13 @@
 //! What a pool is asked to be.
 
+use std::fmt::Display;
+use std::future::Future;
 use std::time::Duration;
 
-use super::super::Connect;
+use super::super::{Body, Connect, FreshChannel, Request};
 use super::shared::{Settings, Shared};
 use super::{Owner, Pool};
-use crate::shard::ShardHandle;
+use crate::shard::{Shard, ShardHandle};
 use crate::ws::{ConnectError, Reconnect, background};
 
 /// A [`Pool`] that is being described. Errors are kept until it is opened, built or checked.
@@ -153,6 +155,59 @@ impl PoolBuilder {
     /// at least 1.
     pub const fn waiting_max(mut self, most: usize) -> Self {
         self.waiting_max = if most > 0 { most } else { 1 };
+        self
+    }
+
+    /// Serves what the server asks on any connection of the pool: see [`Connect::on_request`].
+    pub fn on_request(
+        mut self,
+        serve: impl Fn(&mut Shard, Request) + Send + Sync + 'static,
+    ) -> Self {
+        self.connect = self.connect.on_request(serve);
+        self
+    }
+
+    /// Hears what the server says on any connection of the pool: see [`Connect::on_notify`].
+    pub fn on_notify(
+        mut self,
+        hear: impl Fn(&mut Shard, u32, Body) + Send + Sync + 'static,
+    ) -> Self {
+        self.connect = self.connect.on_notify(hear);
+        self
+    }
+
+    /// Sets each connection of the pool up before it has its turn, for instance with a call that
+    /// authenticates: see [`Connect::init`]. It has [`connect_timeout`](Self::connect_timeout) for
+    /// that, beside the time of the attempt to connect; what is asked of the pool waits meanwhile as
+    /// it does for a connection. One that fails is an attempt that failed, in [`PoolStats`] too.
+    /// ([`Pool::init`] is something else: it waits for a connection that is set up.)
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use hioload::iproto::{CallError, Pool};
+    ///
+    /// # async fn example() -> Result<(), hioload::iproto::ConnectError> {
+    /// let pool = Pool::to("127.0.0.1:3301")
+    ///     .size(4)
+    ///     .init(|fresh| async move {
+    ///         fresh.call(1, "the token").await?;
+    ///         Ok::<_, CallError>(())
+    ///     })
+    ///     .open()
+    ///     .await?;
+    /// # drop(pool);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`PoolStats`]: super::PoolStats
+    pub fn init<F, Fut, E>(mut self, init: F) -> Self
+    where
+        F: Fn(FreshChannel) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + 'static,
+        E: Display + 'static,
+    {
+        self.connect = self.connect.init(init);
         self
     }
 

@@ -97,7 +97,7 @@ pub struct PoolStats {
     /// What waited for a connection in vain: [`CallError::NoChannel`].
     pub waits_failed: u64,
     /// What all connections together have done, those included that are gone; of each one, as of
-    /// the last call that ended.
+    /// the last call that ended: see [`Channel::stats`].
     pub channels: Stats,
 }
 
@@ -208,7 +208,7 @@ impl Pool {
 
     /// Waits until the pool was shut down or closed, and all its connections have ended.
     pub async fn done(&self) {
-        wait(&**self.shared(), Shared::forget_watcher, |id, cx| self.shared().poll_done(id, cx))
+        wait(&**self.shared(), Shared::forget_watcher, |poller| self.shared().poll_done(poller))
             .await;
     }
 

@@ -21,7 +21,7 @@ use super::PoolStats;
 use super::bucket::Bucket;
 use crate::config::IprotoConfig;
 use crate::shard::{Order, ShardHandle, Sleep};
-use crate::ws::{Waiters, Wakes};
+use crate::ws::{Poller, Waiters, Wakes};
 
 /// What does not change.
 #[derive(Debug)]
@@ -249,17 +249,19 @@ impl Shared {
         wakes.call();
     }
 
-    pub(super) fn poll_done(&self, id: &mut Option<u64>, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_done(&self, poller: &mut Poller<'_>) -> Poll<()> {
         let mut state = self.lock();
         if state.stopped && state.vacant == self.settings.size {
             return Poll::Ready(());
         }
-        state.watchers.wait(id, cx);
+        state.watchers.wait(poller);
         Poll::Pending
     }
 
     pub(super) fn forget_watcher(&self, id: u64) {
-        self.lock().watchers.forget(id);
+        let waker = self.lock().watchers.forget(id);
+        // After the lock: it is of a user.
+        drop(waker);
     }
 
     /// Wakes one who waits, after changing what it waits for.

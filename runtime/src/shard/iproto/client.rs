@@ -150,7 +150,7 @@ pub trait IprotoClientHandler: 'static {
 /// The handler of a client's route: what is called beside what every route is.
 pub(crate) trait IprotoDialled: Handler<Session = ()> {
     /// Whether what the server asks is given to the handler.
-    const SERVES: bool;
+    fn serves(&self) -> bool;
 
     fn dialled(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, ()>, opened: &Opened);
     fn failed(&mut self, shard: &mut Shard, error: &ConnectError);
@@ -168,7 +168,9 @@ pub(crate) trait IprotoDialled: Handler<Session = ()> {
 struct ByUser<H>(H);
 
 impl<H: IprotoClientHandler> IprotoDialled for ByUser<H> {
-    const SERVES: bool = true;
+    fn serves(&self) -> bool {
+        true
+    }
 
     fn dialled(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, ()>, opened: &Opened) {
         self.0.opened(shard, session, opened);
@@ -297,8 +299,9 @@ impl Shard {
         connect: Connect,
         handler: D,
     ) -> ClientId {
+        let serves = handler.serves();
         let route = IprotoRoute::new(handler, 1);
-        let route = if D::SERVES { route } else { route.serving_nothing() };
+        let route = if serves { route } else { route.serving_nothing() };
         self.dial_route(connect.plan(), Box::new(ClientRoute(route)))
     }
 
