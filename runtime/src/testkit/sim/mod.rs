@@ -17,6 +17,8 @@
 //!   script has to have one), new ones are served, and a drain ends in time;
 //! * no handler panics, and the server keeps the rules of the protocols.
 //!
+//! Where memory may run out, [`Sim::refuse_lease`] tries one place after the other.
+//!
 //! # Examples
 //! A handler that counts, and a client that checks it:
 //! ```
@@ -124,6 +126,7 @@ pub struct Sim {
     shards: usize,
     config: Config,
     faults: Faults,
+    refused_lease: Option<u64>,
     websockets: Vec<(String, RouteMaker)>,
     iproto: Option<RouteMaker>,
     raw: Option<RouteMaker>,
@@ -148,6 +151,7 @@ impl Sim {
             shards,
             config: small_config(),
             faults,
+            refused_lease: None,
             websockets: Vec::new(),
             iproto: None,
             raw: None,
@@ -183,6 +187,56 @@ impl Sim {
     #[must_use]
     pub fn also(mut self, knob: Knob, times: u16) -> Self {
         self.faults = self.faults.with(knob, times);
+        self
+    }
+
+    /// Lets the pools have memory for every lease but this one, counted from one over all shards:
+    /// what handlers and protocols do without, and growing a lease counts as one. Zero refuses
+    /// none. It takes the place of [`Knob::NoMemory`].
+    ///
+    /// Up to the refusal the run is the same as with any other number, so a loop tries whatever may
+    /// fail:
+    ///
+    /// ```
+    /// # use hioload::testkit::Received;
+    /// # use hioload::testkit::sim::{Act, Client, Sim, WebSocketWire};
+    /// # use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type Session = ();
+    /// #     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #         Upgrade::accept(())
+    /// #     }
+    /// #     fn message(&mut self, _: &mut Shard, it: &mut Session<'_, ()>, message: Message) {
+    /// #         it.send(message);
+    /// #     }
+    /// # }
+    /// # struct Visitor(usize);
+    /// # impl Client for Visitor {
+    /// #     fn act(&mut self, wire: &mut WebSocketWire<'_>) -> Act {
+    /// #         if self.0 == 0 {
+    /// #             return Act::Close;
+    /// #         }
+    /// #         self.0 -= 1;
+    /// #         wire.send_text("hello");
+    /// #         Act::Again(std::time::Duration::from_millis(10))
+    /// #     }
+    /// #     fn received(&mut self, _: &mut WebSocketWire<'_>, _: Received) {}
+    /// # }
+    /// let run = |lease| {
+    ///     let sim = Sim::seed(7).refuse_lease(lease);
+    ///     sim.websocket("/", |_shard| Echo).clients("/", 3, |_number| Visitor(5)).run()
+    /// };
+    /// let leases = run(0)?.leases;
+    /// assert!(leases > 0);
+    /// for lease in 1..=leases {
+    ///     run(lease).unwrap_or_else(|failure| panic!("without lease {lease}: {failure}"));
+    /// }
+    /// # Ok::<(), hioload::testkit::sim::Failure>(())
+    /// ```
+    #[must_use]
+    pub const fn refuse_lease(mut self, number: u64) -> Self {
+        self.refused_lease = Some(number);
         self
     }
 
@@ -310,7 +364,14 @@ impl Sim {
     /// # Errors
     /// Something of what is checked was not true, and which.
     pub fn run(mut self) -> Result<Report, Failure> {
-        let net = Net::with_faults(self.rng.fork(), self.faults.clone());
+        let mut faults = self.faults.clone();
+        if self.refused_lease.is_some() {
+            faults = faults.with(Knob::NoMemory, 0);
+        }
+        let net = Net::with_faults(self.rng.fork(), faults);
+        if let Some(number) = self.refused_lease {
+            net.refuse_lease(number);
+        }
         if self.traced {
             net.trace().keep_lines();
         }
