@@ -252,3 +252,46 @@ fn whatever_befalls_the_peers_every_session_is_closed() {
     }
     assert_eq!(*count.borrow(), 0);
 }
+
+/// Writes down what it is called for.
+struct Noting(Rc<RefCell<Vec<&'static str>>>);
+
+impl Handler for Noting {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        self.0.borrow_mut().push("upgrade");
+        Upgrade::accept(())
+    }
+
+    fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+        assert!(session.is_open(), "it is told of a session that is over");
+        self.0.borrow_mut().push("opened");
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: hioload::Closed) {
+        self.0.borrow_mut().push("closed");
+    }
+}
+
+/// Of one shard, on which nothing else goes wrong.
+fn without_lease(number: u64) -> Sim {
+    Sim::seed(1).shards(1).faults(Faults::none()).drains_last().refuse_lease(number)
+}
+
+#[test]
+fn a_session_without_memory_for_its_101_is_never_opened() {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&calls);
+    let sim = without_lease(1).websocket("/", move |_shard| Noting(Rc::clone(&noted)));
+    let report = talking(sim, 1, 3, Duration::from_millis(10)).run().unwrap();
+    assert_eq!(report.turned.times(Knob::NoMemory), 1);
+    let calls = calls.borrow();
+    assert_eq!(calls[..3], ["upgrade", "upgrade", "opened"]);
+    let count = |what| calls.iter().filter(|call| **call == what).count();
+    assert_eq!((count("opened"), count("closed")), (count("upgrade") - 1, count("upgrade") - 1));
+}

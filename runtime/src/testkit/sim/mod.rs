@@ -10,7 +10,7 @@
 //!
 //! * every message that a peer sent is handled once and in order, and all of them are if the
 //!   closing handshake says so;
-//! * `closed` is called once for each session that was opened;
+//! * `opened` is called for a session that is open, and `closed` once for each that was opened;
 //! * at rest, and at the end, connections, timers, buffers and sockets are back to zero, and on
 //!   the way the pool holds no more than the bill;
 //! * once nothing goes wrong any more, every peer comes to its end within a quarter of an hour (so a
