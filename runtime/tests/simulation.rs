@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hioload::config::Config;
 use hioload::testkit::sim::{Act, Client, Faults, Knob, Sim, WebSocketWire, explore};
 use hioload::testkit::{Bench, Peer, Received};
+use hioload::ws::{ClientHandler, Connect, ConnectError};
 use hioload::{CloseCode, Handler, Message, Request, Session, Shard, Time, Upgrade};
 use rstest::rstest;
 
@@ -294,4 +295,28 @@ fn a_session_without_memory_for_its_101_is_never_opened() {
     assert_eq!(calls[..3], ["upgrade", "upgrade", "opened"]);
     let count = |what| calls.iter().filter(|call| **call == what).count();
     assert_eq!((count("opened"), count("closed")), (count("upgrade") - 1, count("upgrade") - 1));
+}
+
+/// Writes down why it could not connect.
+struct Failing(Rc<RefCell<Vec<ConnectError>>>);
+
+impl ClientHandler for Failing {
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+
+    fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
+        self.0.borrow_mut().push(error.clone());
+    }
+}
+
+#[test]
+fn a_client_without_memory_for_its_request_blames_no_server() {
+    let errors = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&errors);
+    let sim = without_lease(1).keeps_connections().websocket("/", move |shard| {
+        shard.connect(Connect::to("ws://127.0.0.1:80/"), Failing(Rc::clone(&noted)));
+        Echo
+    });
+    talking(sim, 1, 3, Duration::from_millis(10)).run().unwrap();
+    let errors = errors.borrow();
+    assert!(matches!(errors[..], [ConnectError::Full { .. }]), "{errors:?}");
 }
