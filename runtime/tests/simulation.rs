@@ -7,7 +7,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hioload::config::Config;
-use hioload::testkit::sim::{Act, Client, Faults, Knob, Sim, WebSocketWire, explore};
+use hioload::iproto;
+use hioload::testkit::sim::{
+    Act, Caller, Client, Faults, IprotoWire, Knob, Sim, WebSocketWire, explore,
+};
 use hioload::testkit::{Bench, Peer, Received};
 use hioload::ws::{ClientHandler, Connect, ConnectError};
 use hioload::{CloseCode, Handler, Message, Request, Session, Shard, Time, Upgrade};
@@ -319,4 +322,55 @@ fn a_client_without_memory_for_its_request_blames_no_server() {
     talking(sim, 1, 3, Duration::from_millis(10)).run().unwrap();
     let errors = errors.borrow();
     assert!(matches!(errors[..], [ConnectError::Full { .. }]), "{errors:?}");
+}
+
+/// Writes down why its connections ended.
+struct Api(Rc<RefCell<Vec<iproto::Closed>>>);
+
+impl iproto::Handler for Api {
+    type Session = ();
+
+    fn accept(&mut self, _: &mut Shard, _: &iproto::Peer<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn request(
+        &mut self,
+        _: &mut Shard,
+        _: &mut iproto::Session<'_, ()>,
+        request: iproto::Request,
+    ) {
+        drop(request);
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut iproto::Session<'_, ()>, reason: iproto::Closed) {
+        self.0.borrow_mut().push(reason);
+    }
+}
+
+/// Says one thing that is longer than a receive buffer.
+struct Teller {
+    has_told: bool,
+}
+
+impl Caller for Teller {
+    fn act(&mut self, wire: &mut IprotoWire<'_>) -> Act {
+        if self.has_told {
+            return Act::Close;
+        }
+        self.has_told = wire.notify(7, &[7; 30_000]);
+        Act::Again(Duration::from_secs(1))
+    }
+
+    fn answered(&mut self, _: &mut IprotoWire<'_>, _: u64, _: Option<&[u8]>) {}
+}
+
+#[test]
+fn a_peer_whose_packet_finds_no_memory_has_broken_no_rule() {
+    let reasons = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&reasons);
+    let sim = without_lease(1).iproto(move |_shard| Api(Rc::clone(&noted)));
+    let report = sim.callers(1, |_number| Teller { has_told: false }).run().unwrap();
+    assert_eq!(report.turned.times(Knob::NoMemory), 1);
+    assert_eq!(reasons.borrow()[0], iproto::Closed::OutOfMemory);
 }
