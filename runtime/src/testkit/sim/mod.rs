@@ -20,58 +20,38 @@
 //! Where memory may run out, [`Sim::refuse_lease`] tries one place after the other.
 //!
 //! # Examples
-//! A handler that counts, and a client that checks it:
+//! All that it takes, in thirty lines:
 //! ```
-//! use hioload::testkit::sim::{Act, Client, Sim, WebSocketWire, explore};
-//! use hioload::testkit::Received;
+//! use hioload::testkit::{Received, sim::{Act, Client, WebSocketWire, explore}};
 //! use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
 //!
-//! struct Counter;
-//!
-//! impl Handler for Counter {
-//!     type Session = u64;
-//!     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<u64> {
-//!         Upgrade::accept(0)
+//! struct Echo; // the handler that is to be tried: put yours here
+//! impl Handler for Echo {
+//!     type Session = ();
+//!     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+//!         Upgrade::accept(())
 //!     }
-//!     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, u64>, _: Message) {
-//!         *session.data += 1;
-//!         let count = session.data.to_string();
-//!         session.send_text(&count);
+//!     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+//!         session.send(message);
 //!     }
 //! }
 //!
-//! #[derive(Default)]
-//! struct Asks {
-//!     asked: u64,
-//!     heard: u64,
-//! }
-//!
-//! impl Client for Asks {
+//! struct Guest(u32); // a client of it, which counts aloud up to what it has heard again
+//! impl Client for Guest {
 //!     fn act(&mut self, wire: &mut WebSocketWire<'_>) -> Act {
-//!         if self.heard < self.asked {
-//!             return Act::Wait;
-//!         }
-//!         if self.asked == 3 {
+//!         if self.0 == 3 {
 //!             return Act::Close;
 //!         }
-//!         self.asked += 1;
-//!         wire.send_text("and now?");
-//!         Act::Wait
+//!         wire.send_text(&self.0.to_string());
+//!         Act::Wait // for the answer: in vain is a failure, as is what `wire.fail` is called for
 //!     }
-//!     fn received(&mut self, wire: &mut WebSocketWire<'_>, received: Received) {
-//!         if let Received::Text(count) = received {
-//!             self.heard += 1;
-//!             if count != self.heard.to_string() {
-//!                 wire.fail("it has miscounted");
-//!             }
-//!         }
+//!     fn received(&mut self, _: &mut WebSocketWire<'_>, received: Received) {
+//!         self.0 += u32::from(received == Received::Text(self.0.to_string()));
 //!     }
 //! }
 //!
-//! let scenario = |sim: Sim| {
-//!     sim.websocket("/", |_shard| Counter).clients("/", 5, |_number| Asks::default())
-//! };
-//! explore(0..50, scenario).unwrap_or_else(|failure| panic!("{failure}"));
+//! explore(0..50, |sim| sim.websocket("/", |_shard| Echo).clients("/", 5, |_number| Guest(0)))
+//!     .unwrap_or_else(|failure| panic!("{failure}")); // it says how to repeat the seed
 //! ```
 
 mod ledger;
