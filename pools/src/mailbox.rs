@@ -13,35 +13,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use self::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
-
-#[cfg(loom)]
-mod sync {
-    pub(super) use loom::cell::UnsafeCell;
-    pub(super) use loom::sync::Arc;
-    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-}
-
-#[cfg(not(loom))]
-mod sync {
-    pub(super) use std::sync::Arc;
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-    /// The cell of the standard library behind the interface of loom's.
-    #[derive(Debug)]
-    pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
-
-    impl<T> UnsafeCell<T> {
-        pub(super) fn new(value: T) -> Self {
-            Self(std::cell::UnsafeCell::new(value))
-        }
-
-        #[inline]
-        pub(super) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
-            access(self.0.get())
-        }
-    }
-}
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 
 /// The fewest slots: with a single one, a slot that waits for the next position would look like
 /// one that holds the letter of this one.

@@ -7,8 +7,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hioload::config::Config;
-use hioload::testkit::sim::{Act, Client, Faults, Knob, Sim, WebSocketWire, explore};
+use hioload::iproto;
+use hioload::testkit::sim::{
+    Act, Caller, Client, Faults, IprotoWire, Knob, Sim, WebSocketWire, explore,
+};
 use hioload::testkit::{Bench, Peer, Received};
+use hioload::ws::{ClientHandler, Connect, ConnectError};
 use hioload::{CloseCode, Handler, Message, Request, Session, Shard, Time, Upgrade};
 use rstest::rstest;
 
@@ -251,4 +255,122 @@ fn whatever_befalls_the_peers_every_session_is_closed() {
         talking(sim, 8, 20, Duration::from_millis(10)).run().unwrap();
     }
     assert_eq!(*count.borrow(), 0);
+}
+
+/// Writes down what it is called for.
+struct Noting(Rc<RefCell<Vec<&'static str>>>);
+
+impl Handler for Noting {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        self.0.borrow_mut().push("upgrade");
+        Upgrade::accept(())
+    }
+
+    fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+        assert!(session.is_open(), "it is told of a session that is over");
+        self.0.borrow_mut().push("opened");
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.send(message);
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: hioload::Closed) {
+        self.0.borrow_mut().push("closed");
+    }
+}
+
+/// Of one shard, on which nothing else goes wrong.
+fn without_lease(number: u64) -> Sim {
+    Sim::seed(1).shards(1).faults(Faults::none()).drains_last().refuse_lease(number)
+}
+
+#[test]
+fn a_session_without_memory_for_its_101_is_never_opened() {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&calls);
+    let sim = without_lease(1).websocket("/", move |_shard| Noting(Rc::clone(&noted)));
+    let report = talking(sim, 1, 3, Duration::from_millis(10)).run().unwrap();
+    assert_eq!(report.turned.times(Knob::NoMemory), 1);
+    let calls = calls.borrow();
+    assert_eq!(calls[..3], ["upgrade", "upgrade", "opened"]);
+    let count = |what| calls.iter().filter(|call| **call == what).count();
+    assert_eq!((count("opened"), count("closed")), (count("upgrade") - 1, count("upgrade") - 1));
+}
+
+/// Writes down why it could not connect.
+struct Failing(Rc<RefCell<Vec<ConnectError>>>);
+
+impl ClientHandler for Failing {
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Message) {}
+
+    fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
+        self.0.borrow_mut().push(error.clone());
+    }
+}
+
+#[test]
+fn a_client_without_memory_for_its_request_blames_no_server() {
+    let errors = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&errors);
+    let sim = without_lease(1).keeps_connections().websocket("/", move |shard| {
+        shard.connect(Connect::to("ws://127.0.0.1:80/"), Failing(Rc::clone(&noted)));
+        Echo
+    });
+    talking(sim, 1, 3, Duration::from_millis(10)).run().unwrap();
+    let errors = errors.borrow();
+    assert!(matches!(errors[..], [ConnectError::Full { .. }]), "{errors:?}");
+}
+
+/// Writes down why its connections ended.
+struct Api(Rc<RefCell<Vec<iproto::Closed>>>);
+
+impl iproto::Handler for Api {
+    type Session = ();
+
+    fn accept(&mut self, _: &mut Shard, _: &iproto::Peer<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn request(
+        &mut self,
+        _: &mut Shard,
+        _: &mut iproto::Session<'_, ()>,
+        request: iproto::Request,
+    ) {
+        drop(request);
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut iproto::Session<'_, ()>, reason: iproto::Closed) {
+        self.0.borrow_mut().push(reason);
+    }
+}
+
+/// Says one thing that is longer than a receive buffer.
+struct Teller {
+    has_told: bool,
+}
+
+impl Caller for Teller {
+    fn act(&mut self, wire: &mut IprotoWire<'_>) -> Act {
+        if self.has_told {
+            return Act::Close;
+        }
+        self.has_told = wire.notify(7, &[7; 30_000]);
+        Act::Again(Duration::from_secs(1))
+    }
+
+    fn answered(&mut self, _: &mut IprotoWire<'_>, _: u64, _: Option<&[u8]>) {}
+}
+
+#[test]
+fn a_peer_whose_packet_finds_no_memory_has_broken_no_rule() {
+    let reasons = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&reasons);
+    let sim = without_lease(1).iproto(move |_shard| Api(Rc::clone(&noted)));
+    let report = sim.callers(1, |_number| Teller { has_told: false }).run().unwrap();
+    assert_eq!(report.turned.times(Knob::NoMemory), 1);
+    assert_eq!(reasons.borrow()[0], iproto::Closed::OutOfMemory);
 }

@@ -1,12 +1,13 @@
 //! Runs simulated servers, seed by seed, and repeats one that failed.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use hioload::testkit::sim::{Failure, Knob};
-use hioload_simulation::explore::{self, Outcome, Plan};
+use hioload_simulation::explore::{self, Outcome, Plan, Refusals, Run};
 use hioload_simulation::scenarios::Scenario;
 use serde_json::json;
 
@@ -17,10 +18,9 @@ use serde_json::json;
 #[derive(Parser)]
 #[command(name = "simulate", version)]
 struct Flags {
-    /// How many seeds
-    #[arg(long, default_value_t = 1000, conflicts_with = "seed",
-          value_parser = clap::value_parser!(u64).range(1..))]
-    seeds: u64,
+    /// How many seeds [default: 1000, or 14 with --lease-failures]
+    #[arg(long, conflicts_with = "seed", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
     /// The first of them
     #[arg(long, default_value_t = 0, conflicts_with = "seed")]
     first: u64,
@@ -30,6 +30,12 @@ struct Flags {
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
+    /// Runs each seed once for every lease that it asks a pool for, and refuses that one
+    #[arg(long, conflicts_with = "seed")]
+    lease_failures: bool,
+    /// Refuses this lease of the seed and no other, counted from one
+    #[arg(long, requires = "seed")]
+    lease: Option<u64>,
     /// One scenario for all seeds, instead of one after the other
     #[arg(long, value_parser = scenario)]
     scenario: Option<Scenario>,
@@ -65,24 +71,25 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match flags.seed {
-        Some(seed) => one(&flags, seed),
+        Some(seed) => {
+            let scenario = flags.scenario.unwrap_or_else(|| Scenario::of_seed(seed));
+            one(&flags, &Run { scenario, seed, refused_lease: flags.lease })
+        }
         None => many(&flags),
     }
 }
 
-/// Runs one seed, twice: it must do the same both times.
-fn one(flags: &Flags, seed: u64) -> ExitCode {
-    let scenario = flags.scenario.unwrap_or_else(|| Scenario::of_seed(seed));
-    let first = explore::run_seed(scenario, seed, true);
-    let second = explore::run_seed(scenario, seed, false);
-    match (first, second) {
+/// Does one run, twice: it must be the same both times.
+fn one(flags: &Flags, run: &Run) -> ExitCode {
+    match (run.go(true), run.go(false)) {
         (Ok(report), Ok(again)) if report == again => {
             println!(
-                "seed {seed} of {}: passed, {} completions, {} messages, {:.3} s of virtual time, \
-                 fingerprint {:016x}",
-                scenario.name,
+                "{run} of {}: passed, {} completions, {} messages, {} leases, {:.3} s of virtual \
+                 time, fingerprint {:016x}",
+                run.scenario.name,
                 report.completions,
                 report.messages,
+                report.leases,
                 report.virtual_time.as_secs_f64(),
                 report.fingerprint
             );
@@ -90,11 +97,11 @@ fn one(flags: &Flags, seed: u64) -> ExitCode {
         }
         (Err(failure), Err(_)) => {
             let lines = if flags.trace { failure.trace.len() } else { 40 };
-            print_failure(scenario, &failure, lines);
+            print_failure(run, &failure, lines);
             ExitCode::FAILURE
         }
         (first, second) => {
-            eprintln!("error: seed {seed} is not the same twice: {first:?} and {second:?}");
+            eprintln!("error: {run} is not the same twice: {first:?} and {second:?}");
             ExitCode::FAILURE
         }
     }
@@ -105,41 +112,42 @@ fn many(flags: &Flags) -> ExitCode {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let seeds = if flags.lease_failures { 2 * Scenario::ALL.len() as u64 } else { 1000 };
     let plan = Plan {
         first: if flags.fresh { fresh() } else { flags.first },
-        seeds: flags.seeds,
+        seeds: flags.seeds.unwrap_or(seeds),
         scenario: flags.scenario,
-        names_seeds: flags.verbose,
+        names_runs: flags.verbose,
         jobs: flags.jobs.unwrap_or(cpus).max(1),
     };
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
-    let outcome = explore::run(&plan, |done| {
+    let progress = |done, runs| {
         if is_terminal {
             let rate = done as f64 / began.elapsed().as_secs_f64();
-            eprint!("\r{done} of {} seeds, {rate:.0} a second ", plan.seeds);
+            eprint!("\r{done} of {runs} runs, {rate:.0} a second ");
             let _ = std::io::stderr().flush();
         }
-    });
-    let seconds = began.elapsed().as_secs_f64();
-    if is_terminal {
-        eprintln!();
-    }
-    if flags.json {
-        println!("{}", as_json(&plan, &outcome, seconds));
+    };
+    let (outcome, runs) = if flags.lease_failures {
+        let refusals = explore::refuse_leases(&plan, u64::MAX, progress);
+        print_refusals(flags, &plan, &refusals, began.elapsed().as_secs_f64());
+        (refusals.outcome, refusals.runs)
     } else {
-        print_outcome(&plan, &outcome, seconds);
-    }
+        let outcome = explore::run(&plan, progress);
+        print_seeds(flags, &plan, &outcome, began.elapsed().as_secs_f64());
+        (outcome, plan.seeds)
+    };
     std::panic::set_hook(usual);
-    if let Some((scenario, failure)) = &outcome.failure {
-        let again = explore::run_seed(*scenario, failure.seed, true).err();
-        print_failure(*scenario, again.as_ref().unwrap_or(failure), 40);
+    if let Some((run, failure)) = &outcome.failure {
+        let again = run.go(true).err();
+        print_failure(run, again.as_ref().unwrap_or(failure), 40);
         if flags.fresh {
             eprintln!("this seed is new: what fails may be older than the last change");
         }
         return ExitCode::FAILURE;
     }
-    if let Some(gap) = outcome.gap(&plan) {
+    if let Some(gap) = outcome.gap(runs) {
         eprintln!("error: {gap}: run it again with --jobs 1 --verbose --first {}", plan.first);
         return ExitCode::FAILURE;
     }
@@ -152,18 +160,60 @@ fn fresh() -> u64 {
     now.as_nanos() as u64 & 0xffff_ffff_0000
 }
 
-fn print_failure(scenario: Scenario, failure: &Failure, lines: usize) {
+fn print_failure(run: &Run, failure: &Failure, lines: usize) {
     let from = failure.trace.len().saturating_sub(lines);
     for line in &failure.trace[from..] {
         eprintln!("{line}");
     }
-    let Failure { seed, problem, .. } = failure;
-    eprintln!("error: seed {seed} of {}: {problem}", scenario.name);
+    let &Run { scenario, seed, refused_lease } = run;
+    eprintln!("error: {run} of {}: {}", scenario.name, failure.problem);
     let program = "cargo run --release --locked -p hioload-simulation --";
-    eprintln!("repeat it: {program} --seed {seed} --scenario {} --trace", scenario.name);
+    let lease = refused_lease.map_or(String::new(), |lease| format!(" --lease {lease}"));
+    eprintln!("repeat it: {program} --seed {seed} --scenario {}{lease} --trace", scenario.name);
 }
 
-fn print_outcome(plan: &Plan, outcome: &Outcome, seconds: f64) {
+/// Leaves the line of the progress.
+fn end_progress() {
+    if std::io::stderr().is_terminal() {
+        eprintln!();
+    }
+}
+
+fn print_refusals(flags: &Flags, plan: &Plan, refusals: &Refusals, seconds: f64) {
+    let leases_of = |scenario: &Scenario| {
+        let of = |(run, _): &&(Run, u64)| run.scenario.name == scenario.name;
+        refusals.leases.iter().filter(of).map(|(_, leases)| leases).sum::<u64>()
+    };
+    let runs = refusals.outcome.totals.seeds;
+    end_progress();
+    if flags.json {
+        let leases = Scenario::ALL.iter().map(|scenario| (scenario.name, leases_of(scenario)));
+        let json = json!({
+            "first": plan.first,
+            "seeds": plan.seeds,
+            "threads": plan.jobs,
+            "seconds": seconds,
+            "runs": runs,
+            "leases": leases.collect::<BTreeMap<_, _>>(),
+            "failure": failure_as_json(&refusals.outcome),
+        });
+        return println!("{json}");
+    }
+    println!(
+        "{runs} runs of {} seeds from {} on {} threads in {seconds:.1} s, each with one lease \
+         refused:",
+        plan.seeds, plan.first, plan.jobs,
+    );
+    for scenario in Scenario::ALL {
+        println!("  {:<12} {:>6} leases", scenario.name, leases_of(scenario));
+    }
+}
+
+fn print_seeds(flags: &Flags, plan: &Plan, outcome: &Outcome, seconds: f64) {
+    end_progress();
+    if flags.json {
+        return println!("{}", as_json(plan, outcome, seconds));
+    }
     let totals = &outcome.totals;
     println!(
         "{} seeds from {} on {} threads in {seconds:.1} s: {:.0} a second and thread",
@@ -198,9 +248,6 @@ fn as_json(plan: &Plan, outcome: &Outcome, seconds: f64) -> serde_json::Value {
         .zip(&totals.turned_in)
         .map(|(knob, count)| (knob.name().to_owned(), json!(count)))
         .collect();
-    let failure = outcome.failure.as_ref().map(|(scenario, failure)| {
-        json!({ "seed": failure.seed, "scenario": scenario.name, "problem": failure.problem })
-    });
     json!({
         "first": plan.first,
         "seeds": totals.seeds,
@@ -212,6 +259,16 @@ fn as_json(plan: &Plan, outcome: &Outcome, seconds: f64) -> serde_json::Value {
         "messages": totals.messages,
         "virtual_seconds": totals.virtual_time.as_secs_f64(),
         "seeds_in_which_turned": turned,
-        "failure": failure,
+        "failure": failure_as_json(outcome),
+    })
+}
+
+fn failure_as_json(outcome: &Outcome) -> serde_json::Value {
+    let Some((run, failure)) = &outcome.failure else { return serde_json::Value::Null };
+    json!({
+        "seed": run.seed,
+        "scenario": run.scenario.name,
+        "lease": run.refused_lease,
+        "problem": failure.problem,
     })
 }

@@ -11,8 +11,8 @@ const SEEDS: u64 = 1400;
 
 #[test]
 fn every_knob_is_turned_in_a_twentieth_of_the_seeds() {
-    let plan = Plan { first: 0, seeds: SEEDS, scenario: None, jobs: 2, names_seeds: false };
-    let outcome = explore::run(&plan, |_done| ());
+    let plan = Plan { first: 0, seeds: SEEDS, scenario: None, jobs: 2, names_runs: false };
+    let outcome = explore::run(&plan, |_done, _runs| ());
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert_eq!(outcome.totals.seeds, SEEDS);
     for (knob, count) in Knob::ALL.iter().zip(&outcome.totals.turned_in) {
@@ -23,6 +23,33 @@ fn every_knob_is_turned_in_a_twentieth_of_the_seeds() {
     let median = outcome.median_completions();
     println!("median completions of a seed: {median}");
     assert!(median >= 500, "half of the seeds have fewer than {median} completions");
+}
+
+/// As many refusals of each seed as a test build does in some seconds: the gate tries all of them.
+const REFUSALS: u64 = 60;
+
+#[test]
+fn whichever_lease_is_refused_the_invariants_hold() {
+    let seeds = Scenario::ALL.len() as u64;
+    let plan = Plan { first: 0, seeds, scenario: None, jobs: 2, names_runs: false };
+    let refusals = explore::refuse_leases(&plan, REFUSALS, |_done, _runs| ());
+    assert!(refusals.outcome.failure.is_none(), "{:?}", refusals.outcome.failure);
+    assert_eq!(refusals.outcome.gap(refusals.runs), None);
+    for (run, leases) in &refusals.leases {
+        println!("{:<8} {leases} leases", run.scenario.name);
+        assert!(*leases > 0, "{run} of {} takes no lease", run.scenario.name);
+    }
+}
+
+#[test]
+fn a_lease_of_a_seed_can_be_refused_by_its_number() {
+    let ran = simulate(&["--seed", "0", "--lease", "3"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(String::from_utf8_lossy(&ran.stdout).starts_with("seed 0 lease 3 of echo: passed"));
+    let ran = simulate(&["--lease-failures", "--seeds", "1", "--scenario", "dial", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("it is JSON");
+    assert_eq!(json["runs"], json["leases"]["dial"]);
+    assert!(json["failure"].is_null());
 }
 
 fn simulate(flags: &[&str]) -> Output {

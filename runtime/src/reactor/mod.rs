@@ -169,6 +169,10 @@ pub struct ReactorStats {
     pub sends_blocked: u64,
     /// Sockets open, listeners included.
     pub sockets: usize,
+    /// Connections that were accepted and wait to be delivered, on io_uring alone: beyond
+    /// [`BATCH_MAX`] of them, and what the kernel completes until it is told so, a flood waits in
+    /// its backlog.
+    pub accepted_waiting: usize,
 }
 
 /// One thread's access to network and clock.

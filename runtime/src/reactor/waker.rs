@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-const AWAKE: u8 = 0;
-const ASLEEP: u8 = 1;
-const NOTIFIED: u8 = 2;
+use hioload_pools::SleepFlag;
 
 /// Ends the current or the next [`Reactor::wait`](super::Reactor::wait) of one reactor.
 ///
@@ -19,7 +16,7 @@ pub struct Waker {
 }
 
 struct State {
-    sleep: AtomicU8,
+    sleep: SleepFlag,
     signal: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -27,12 +24,12 @@ impl Waker {
     /// For implementations of [`Reactor`](super::Reactor): `signal` must end a sleep that began.
     pub fn new(signal: impl Fn() + Send + Sync + 'static) -> Self {
         let signal = Box::new(signal);
-        Self { state: Arc::new(State { sleep: AtomicU8::new(AWAKE), signal }) }
+        Self { state: Arc::new(State { sleep: SleepFlag::new(), signal }) }
     }
 
     /// Ends the current wait, or the next one if none is under way.
     pub fn wake(&self) {
-        if self.state.sleep.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
+        if self.state.sleep.notify() {
             (self.state.signal)();
         }
     }
@@ -41,16 +38,13 @@ impl Waker {
     /// Answers `false` if it must not sleep, because it was woken in the meantime.
     #[must_use]
     pub fn fall_asleep(&self) -> bool {
-        self.state
-            .sleep
-            .compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.state.sleep.fall_asleep()
     }
 
     /// For implementations of [`Reactor`](super::Reactor): called after each wait. Answers whether
     /// it was woken.
     pub fn wake_up(&self) -> bool {
-        self.state.sleep.swap(AWAKE, Ordering::AcqRel) == NOTIFIED
+        self.state.sleep.wake_up()
     }
 }
 

@@ -76,9 +76,16 @@ impl<R: Reactor> Driver<R> {
         request.clear();
         let written = dialing.plan.write_request(&key, &mut request);
         dialing.key = Some(key);
+        let now_ms = self.egress.now_ms;
         match written {
-            Ok(()) => self.context().link(entry).send_raw(&request),
-            Err(error) => entry.fail_dialing(error, self.egress.now_ms),
+            Ok(()) => {
+                self.context().link(entry).send_raw(&request);
+                if entry.phase == Phase::Dead {
+                    let error = ConnectError::Full { problem: "no memory for the request" };
+                    entry.fail_dialing(error, now_ms);
+                }
+            }
+            Err(error) => entry.fail_dialing(error, now_ms),
         }
         self.egress.scratch = request;
         self.shard.dials.connected(entry.route);

@@ -13,8 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_task::Runnable;
+use hioload_pools::Queue;
 
-use super::queue::Queue;
 use crate::Time;
 use crate::reactor::Waker;
 

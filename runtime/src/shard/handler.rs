@@ -51,7 +51,9 @@ pub trait Handler: 'static {
     /// Decides on a handshake that keeps RFC 6455 section 4.2.1 and passed the origin check.
     fn upgrade(&mut self, shard: &mut Shard, request: &Request<'_>) -> Upgrade<Self::Session>;
 
-    /// The session is open: the 101 response is queued, and messages may be sent.
+    /// The session is open: the 101 response is queued, and messages may be sent. Not called if
+    /// there was no memory for that response: then the connection is dropped, and so is what
+    /// [`upgrade`](Self::upgrade) gave for the session.
     fn opened(&mut self, shard: &mut Shard, session: &mut Session<'_, Self::Session>) {
         let _ = (shard, session);
     }

@@ -253,6 +253,7 @@ fn conclude(
             }
         }
         Outcome::Refused(response) => refuse(cx, entry, &response, false),
+        Outcome::Dropped => {}
         Outcome::Later => {
             // The deadline of the handshake goes on: the phase changes, its beginning does not.
             entry.phase = Phase::Deciding;

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use hioload_pools::mailbox;
+use hioload_pools::{Budget, mailbox};
 use hioload_protocol::ws::{CloseCode, MessageKind};
 
 use super::Shard;
@@ -66,7 +65,7 @@ struct Inner {
     waker: Waker,
     orders: Orders,
     /// Of the messages in the mailbox.
-    bytes: AtomicUsize,
+    bytes: Budget,
 }
 
 /// The mailbox of the shard is full, with 4096 letters or 16 MiB of messages: the shard is
@@ -80,7 +79,7 @@ pub struct MailboxFull {
 
 impl ShardHandle {
     pub(crate) fn new(shard: u16, letters: mailbox::Sender<Letter>, waker: Waker) -> Self {
-        let (orders, bytes) = (Orders::default(), AtomicUsize::new(0));
+        let (orders, bytes) = (Orders::default(), Budget::new(MAILBOX_BYTES_MAX));
         Self { inner: Arc::new(Inner { shard, letters, waker, orders, bytes }) }
     }
 
@@ -143,31 +142,20 @@ impl ShardHandle {
     pub(crate) fn post(&self, letter: Letter) -> Result<(), MailboxFull> {
         let full = MailboxFull { shard: self.inner.shard };
         let bytes = letter.bytes();
-        self.reserve(bytes).map_err(|_| full)?;
+        if !self.inner.bytes.take(bytes) {
+            return Err(full);
+        }
         if self.inner.letters.try_send(letter).is_err() {
-            self.inner.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.inner.bytes.give_back(bytes);
             return Err(full);
         }
         self.inner.waker.wake();
         Ok(())
     }
 
-    /// Takes room for a message. What is refused takes none, not even for a moment: others who send
-    /// meanwhile must not be refused because of it.
-    fn reserve(&self, bytes: usize) -> Result<usize, usize> {
-        if bytes == 0 {
-            return Ok(0);
-        }
-        // Relaxed: a number alone, which orders nothing.
-        self.inner.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
-            let after = before.checked_add(bytes)?;
-            (before == 0 || after <= MAILBOX_BYTES_MAX).then_some(after)
-        })
-    }
-
     /// The shard has taken a letter out.
     pub(super) fn letter_taken(&self, letter: &Letter) {
-        self.inner.bytes.fetch_sub(letter.bytes(), Ordering::Relaxed);
+        self.inner.bytes.give_back(letter.bytes());
     }
 }
 

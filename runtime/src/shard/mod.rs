@@ -23,7 +23,6 @@ mod orders;
 mod outbox;
 mod paths;
 mod pause;
-mod queue;
 mod raw;
 mod request;
 mod residue;

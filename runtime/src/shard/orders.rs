@@ -6,14 +6,12 @@
 //! are dropped, which tells whoever waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use bytes::Bytes;
-use hioload_pools::Key;
+use hioload_pools::{Ended, Key, Queue};
 use hioload_protocol::iproto::ReplyTo;
 
 use super::iproto::Answer;
-use super::queue::Queue;
 use super::{Shard, ShardHandle};
 
 /// Orders taken in one turn at the most: what came beyond that waits for the next one.
@@ -33,21 +31,19 @@ const ROOM: usize = 256;
 
 pub(super) struct Orders {
     queue: Queue<Order>,
-    ended: AtomicBool,
+    ended: Ended,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { queue: Queue::new(ROOM), ended: AtomicBool::new(false) }
+        Self { queue: Queue::new(ROOM), ended: Ended::new() }
     }
 }
 
 impl Orders {
     pub(super) fn push(&self, order: Order) {
         self.queue.push(order);
-        // Either this sees that the shard has ended, or that saw the order.
-        fence(Ordering::SeqCst);
-        if self.has_ended() {
+        if self.ended.seen_after_push() {
             self.clear();
         }
     }
@@ -65,13 +61,12 @@ impl Orders {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+        self.ended.is_set()
     }
 
     /// Nobody will take any more.
     pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.ended.set();
         self.clear();
     }
 

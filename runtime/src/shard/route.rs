@@ -41,6 +41,8 @@ pub(crate) enum Outcome {
     Accepted,
     Refused(http::Response),
     Later,
+    /// There was no memory for the answer: the connection is dead.
+    Dropped,
 }
 
 impl Outcome {

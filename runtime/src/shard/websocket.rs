@@ -74,6 +74,13 @@ impl<H: Handler> WebSocketRoute<H> {
         let Ok(user) = self.host.sessions.insert(data) else {
             return Outcome::Refused(http::Response::text(503, "too many sessions"));
         };
+        cx.link(entry).send_raw(&head);
+        cx.egress.scratch = head;
+        if entry.phase == Phase::Dead {
+            // Nobody was promised a session that could not be told of.
+            drop(self.host.sessions.remove(user));
+            return Outcome::Dropped;
+        }
         entry.user = user;
         let mut connection = ws::Connection::new(Role::Server);
         if let Some(agreed) = &deflate {
@@ -84,8 +91,6 @@ impl<H: Handler> WebSocketRoute<H> {
         entry.advance(Phase::Open, cx.egress.now_ms);
         entry.flags.set_opened(true);
         keep(cx, entry, options, subprotocol, request);
-        cx.link(entry).send_raw(&head);
-        cx.egress.scratch = head;
         self.host.call(cx, entry, |handler, shard, session| handler.opened(shard, session));
         Outcome::Accepted
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::Command;
 
-use hioload::reactor::{Event, Reactor, Receive, Token};
+use hioload::reactor::{BATCH_MAX, Event, Reactor, Receive, Token};
 
 use crate::bed::{Bed, token};
 use crate::host::{Host, LISTENER, write_some};
@@ -13,6 +13,7 @@ contract![
     accepts_a_connection,
     accepts_in_the_order_of_connecting,
     accepts_more_than_a_batch,
+    a_flood_of_connects_waits_in_the_backlog,
     a_paused_listener_accepts_nothing_new,
     a_resumed_listener_accepts_what_waited,
     pausing_and_resuming_at_once_changes_nothing,
@@ -51,6 +52,35 @@ fn accepts_more_than_a_batch(bed: &Bed) {
         host.accepted();
     }
     host.stays_silent();
+}
+
+/// Two batches, and so much that accepting is still held back when those were delivered.
+const FLOOD: usize = 2 * BATCH_MAX + 188;
+const MORE: usize = 100;
+
+fn a_flood_of_connects_waits_in_the_backlog(bed: &Bed) {
+    let mut host = bed.host();
+    let mut peers: Vec<_> = (0..FLOOD).map(|_| bed.connect(host.address).unwrap()).collect();
+    let mut taken = 0;
+    host.until("all of the flood", |host| {
+        while let Some(event) = host.queued(LISTENER) {
+            assert!(matches!(event, Event::Accepted(_)), "{event:?}");
+            taken += 1;
+        }
+        let ahead = host.stats().accepted_waiting;
+        // In the wait after the one that saw too many, what was on its way may still come.
+        if (BATCH_MAX / 2..BATCH_MAX).contains(&ahead) && peers.len() == FLOOD {
+            peers.extend((0..MORE).map(|_| bed.connect(host.address).unwrap()));
+            assert_eq!(host.turn(), ahead, "others were accepted although these waited");
+        }
+        (taken == peers.len()).then_some(())
+    });
+    // A ring accepts all of the first flood at once: the others have nothing that waits.
+    assert_eq!(peers.len() > FLOOD, bed.rig.starts_with("uring"));
+    assert_eq!(host.stats().accepted_waiting, 0);
+    host.stays_silent();
+    let _late = bed.connect(host.address).unwrap();
+    host.accepted();
 }
 
 fn a_paused_listener_accepts_nothing_new(bed: &Bed) {

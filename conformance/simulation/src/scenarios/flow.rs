@@ -66,10 +66,8 @@ impl Handler for Flood {
     }
 
     fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, Rest>) {
-        // Without memory for the 101 the session is over before it is told that it is open.
-        if session.set_timer(Duration::from_secs(5), NEVER).is_ok() {
-            assert!(session.cancel_timer(NEVER), "it was just set");
-        }
+        session.set_timer(Duration::from_secs(5), NEVER).expect("it is the only one");
+        assert!(session.cancel_timer(NEVER), "it was just set");
     }
 
     /// So many messages of this size.

@@ -80,6 +80,9 @@ pub(super) struct State {
     accept_errors: VecDeque<i32>,
     faults: Faults,
     turned: Turned,
+    /// Leases that pools were asked for, and the number of one that is refused.
+    leases: u64,
+    refused_lease: Option<u64>,
     pub(super) rng: Rng,
     trace: Trace,
 }
@@ -128,6 +131,8 @@ impl Net {
             accept_errors: VecDeque::new(),
             faults,
             turned: Turned::default(),
+            leases: 0,
+            refused_lease: None,
             rng,
             trace: Trace::default(),
         };
@@ -148,6 +153,21 @@ impl Net {
     /// Whether a knob is turned this time.
     pub(crate) fn strikes(&self, knob: Knob) -> bool {
         self.state().strikes(knob)
+    }
+
+    /// Whether a pool has memory for the lease that it is asked for.
+    pub(crate) fn lends(&self) -> bool {
+        self.state().lends()
+    }
+
+    /// How many leases pools were asked for.
+    pub(crate) fn leases(&self) -> u64 {
+        self.state.borrow().leases
+    }
+
+    /// Lets the lease of this number be refused, counted from one.
+    pub(crate) fn refuse_lease(&self, number: u64) {
+        self.state().refused_lease = Some(number);
     }
 
     /// Notes something in the trace.
@@ -286,10 +306,23 @@ impl State {
         let chance = self.faults.chance(knob);
         let strikes = chance > 0 && self.rng.strikes(chance);
         if strikes {
-            self.turned.count(knob);
-            self.note(trace::NET, knob.name(), 0);
+            self.turn(knob);
         }
         strikes
+    }
+
+    fn turn(&mut self, knob: Knob) {
+        self.turned.count(knob);
+        self.note(trace::NET, knob.name(), 0);
+    }
+
+    fn lends(&mut self) -> bool {
+        self.leases += 1;
+        if self.refused_lease == Some(self.leases) {
+            self.turn(Knob::NoMemory);
+            return false;
+        }
+        !self.strikes(Knob::NoMemory)
     }
 
     /// One of these numbers of errors.

@@ -145,6 +145,9 @@ pub struct Uring {
     singles: Vec<Option<Lease>>,
     /// Completions to deliver, and whose they are.
     ready: VecDeque<(Socket, Completion)>,
+    /// Connections among those, and the listeners that wait until there are fewer.
+    accepted_waiting: usize,
+    held_back: Vec<Socket>,
     /// Sends that blocked: told by the very next wait, however full the batch is, as its silence
     /// would be success.
     blocked: Vec<Completion>,
@@ -199,6 +202,8 @@ impl Uring {
             singles: Vec::new(),
             ready: VecDeque::with_capacity(BATCH_MAX),
             blocked: Vec::new(),
+            accepted_waiting: 0,
+            held_back: Vec::new(),
             hungry: VecDeque::new(),
             entries: Vec::with_capacity(config.entries as usize),
             windows: Vec::with_capacity(config.buffers),
@@ -499,6 +504,7 @@ impl Reactor for Uring {
         let count = self.ready.len().min(BATCH_MAX.saturating_sub(self.blocked.len()));
         self.completions += (self.blocked.len() + count) as u64;
         batch.append(&mut self.blocked);
+        self.take_accepted(count);
         batch.extend(self.ready.drain(..count).map(|(_, completion)| completion));
         Ok(())
     }
@@ -515,6 +521,7 @@ impl Reactor for Uring {
             starved: self.starved,
             sends_blocked: self.sends_blocked,
             sockets: self.table.len(),
+            accepted_waiting: self.accepted_waiting,
         }
     }
 }

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::Uring;
 use super::table::{Flags, Mode, Operation, Slot, user_data};
-use crate::reactor::{Connection, Event, Listener, Socket, Token};
+use crate::reactor::{BATCH_MAX, Completion, Connection, Event, Listener, Socket, Token};
 
 impl Uring {
     pub(super) fn do_listen(&mut self, listener: Listener, token: Token) -> io::Result<Socket> {
@@ -82,7 +82,7 @@ impl Uring {
 
     pub(super) fn arm_accept(&mut self, listener: Socket) {
         let Some(slot) = self.table.get_mut(listener) else { return };
-        if slot.has(Flags::ARMED) {
+        if slot.has(Flags::ARMED) || self.held_back.contains(&listener) {
             return;
         }
         slot.set(Flags::ARMED);
@@ -105,13 +105,42 @@ impl Uring {
             self.completed(listener).unset(Flags::ARMED.and(Flags::CANCELLING));
         }
         if let Some(connection) = accepted {
-            self.tell(listener, Event::Accepted(connection));
+            self.tell_accepted(listener, connection);
         } else if result < 0 {
             self.accept_failed(listener, -result);
         }
         if is_last {
             self.arm_wanted(listener);
             self.end_if_quiet(listener);
+        }
+    }
+
+    /// Tells of a connection. Once more of them wait than the next wait delivers, no more are
+    /// accepted: a flood stays in the kernel's backlog, and takes no descriptors.
+    fn tell_accepted(&mut self, listener: Socket, connection: Connection) {
+        let Some(slot) = self.table.get(listener).filter(|slot| slot.is_live()) else { return };
+        self.tell_of(listener, slot.token, Event::Accepted(connection));
+        self.accepted_waiting += 1;
+        if self.accepted_waiting > BATCH_MAX && !self.held_back.contains(&listener) {
+            self.held_back.push(listener);
+            self.cancel_armed(listener);
+        }
+    }
+
+    /// The first `count` completions that wait are delivered: if few connections are left among the
+    /// others, it goes on accepting.
+    pub(super) fn take_accepted(&mut self, count: usize) {
+        if self.accepted_waiting == 0 {
+            return;
+        }
+        let accepted = |(_, completion): &&(Socket, Completion)| {
+            matches!(completion.event, Event::Accepted(_))
+        };
+        self.accepted_waiting -= self.ready.iter().take(count).filter(accepted).count();
+        if self.accepted_waiting <= BATCH_MAX / 2 {
+            for listener in std::mem::take(&mut self.held_back) {
+                self.arm_wanted(listener);
+            }
         }
     }
 

@@ -207,7 +207,7 @@ pub enum IprotoClosed {
     Stalled,
     /// The handler panicked.
     Panicked,
-    /// The pool had no memory for what was to be sent.
+    /// The pool had no memory for what was to be sent, or received.
     OutOfMemory,
     /// Its socket was taken away.
     Hijacked,

@@ -385,6 +385,7 @@ fn reason(entry: &Entry) -> IprotoClosed {
         (Closed::OutOfMemory, _) => IprotoClosed::OutOfMemory,
         _ if entry.iproto().is_some_and(Iproto::is_hijacked) => IprotoClosed::Hijacked,
         (_, Some(CloseReason::Gone) | None) => IprotoClosed::Lost,
+        (_, Some(CloseReason::Failed(Violation::OutOfMemory))) => IprotoClosed::OutOfMemory,
         (_, Some(reason)) => IprotoClosed::Protocol(reason),
     }
 }

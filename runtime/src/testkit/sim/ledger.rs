@@ -113,11 +113,14 @@ impl Ledger {
         self.sessions.get(&key(id)).is_some_and(|log| log.opened > 0)
     }
 
-    pub(super) fn opened(&mut self, id: SessionId) {
+    /// `is_open`: it can be used in this very call.
+    pub(super) fn opened(&mut self, id: SessionId, is_open: bool) {
         let log = self.sessions.entry(key(id)).or_default();
         log.opened += 1;
         if log.opened > 1 {
             self.problem(format!("session {id} was opened twice"));
+        } else if !is_open {
+            self.problem(format!("session {id} was opened when it was over"));
         }
     }
 

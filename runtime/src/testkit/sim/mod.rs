@@ -10,66 +10,48 @@
 //!
 //! * every message that a peer sent is handled once and in order, and all of them are if the
 //!   closing handshake says so;
-//! * `closed` is called once for each session that was opened;
+//! * `opened` is called for a session that is open, and `closed` once for each that was opened;
 //! * at rest, and at the end, connections, timers, buffers and sockets are back to zero, and on
 //!   the way the pool holds no more than the bill;
 //! * once nothing goes wrong any more, every peer comes to its end within a quarter of an hour (so a
 //!   script has to have one), new ones are served, and a drain ends in time;
 //! * no handler panics, and the server keeps the rules of the protocols.
 //!
+//! Where memory may run out, [`Sim::refuse_lease`] tries one place after the other.
+//!
 //! # Examples
-//! A handler that counts, and a client that checks it:
+//! All that it takes, in thirty lines:
 //! ```
-//! use hioload::testkit::sim::{Act, Client, Sim, WebSocketWire, explore};
-//! use hioload::testkit::Received;
+//! use hioload::testkit::{Received, sim::{Act, Client, WebSocketWire, explore}};
 //! use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
 //!
-//! struct Counter;
-//!
-//! impl Handler for Counter {
-//!     type Session = u64;
-//!     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<u64> {
-//!         Upgrade::accept(0)
+//! struct Echo; // the handler that is to be tried: put yours here
+//! impl Handler for Echo {
+//!     type Session = ();
+//!     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+//!         Upgrade::accept(())
 //!     }
-//!     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, u64>, _: Message) {
-//!         *session.data += 1;
-//!         let count = session.data.to_string();
-//!         session.send_text(&count);
+//!     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+//!         session.send(message);
 //!     }
 //! }
 //!
-//! #[derive(Default)]
-//! struct Asks {
-//!     asked: u64,
-//!     heard: u64,
-//! }
-//!
-//! impl Client for Asks {
+//! struct Guest(u32); // a client of it, which counts aloud up to what it has heard again
+//! impl Client for Guest {
 //!     fn act(&mut self, wire: &mut WebSocketWire<'_>) -> Act {
-//!         if self.heard < self.asked {
-//!             return Act::Wait;
-//!         }
-//!         if self.asked == 3 {
+//!         if self.0 == 3 {
 //!             return Act::Close;
 //!         }
-//!         self.asked += 1;
-//!         wire.send_text("and now?");
-//!         Act::Wait
+//!         wire.send_text(&self.0.to_string());
+//!         Act::Wait // for the answer: in vain is a failure, as is what `wire.fail` is called for
 //!     }
-//!     fn received(&mut self, wire: &mut WebSocketWire<'_>, received: Received) {
-//!         if let Received::Text(count) = received {
-//!             self.heard += 1;
-//!             if count != self.heard.to_string() {
-//!                 wire.fail("it has miscounted");
-//!             }
-//!         }
+//!     fn received(&mut self, _: &mut WebSocketWire<'_>, received: Received) {
+//!         self.0 += u32::from(received == Received::Text(self.0.to_string()));
 //!     }
 //! }
 //!
-//! let scenario = |sim: Sim| {
-//!     sim.websocket("/", |_shard| Counter).clients("/", 5, |_number| Asks::default())
-//! };
-//! explore(0..50, scenario).unwrap_or_else(|failure| panic!("{failure}"));
+//! explore(0..50, |sim| sim.websocket("/", |_shard| Echo).clients("/", 5, |_number| Guest(0)))
+//!     .unwrap_or_else(|failure| panic!("{failure}")); // it says how to repeat the seed
 //! ```
 
 mod ledger;
@@ -124,6 +106,7 @@ pub struct Sim {
     shards: usize,
     config: Config,
     faults: Faults,
+    refused_lease: Option<u64>,
     websockets: Vec<(String, RouteMaker)>,
     iproto: Option<RouteMaker>,
     raw: Option<RouteMaker>,
@@ -148,6 +131,7 @@ impl Sim {
             shards,
             config: small_config(),
             faults,
+            refused_lease: None,
             websockets: Vec::new(),
             iproto: None,
             raw: None,
@@ -183,6 +167,56 @@ impl Sim {
     #[must_use]
     pub fn also(mut self, knob: Knob, times: u16) -> Self {
         self.faults = self.faults.with(knob, times);
+        self
+    }
+
+    /// Lets the pools have memory for every lease but this one, counted from one over all shards:
+    /// what handlers and protocols do without, and growing a lease counts as one. Zero refuses
+    /// none. It takes the place of [`Knob::NoMemory`].
+    ///
+    /// Up to the refusal the run is the same as with any other number, so a loop tries whatever may
+    /// fail:
+    ///
+    /// ```
+    /// # use hioload::testkit::Received;
+    /// # use hioload::testkit::sim::{Act, Client, Sim, WebSocketWire};
+    /// # use hioload::{Handler, Message, Request, Session, Shard, Upgrade};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     type Session = ();
+    /// #     fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+    /// #         Upgrade::accept(())
+    /// #     }
+    /// #     fn message(&mut self, _: &mut Shard, it: &mut Session<'_, ()>, message: Message) {
+    /// #         it.send(message);
+    /// #     }
+    /// # }
+    /// # struct Visitor(usize);
+    /// # impl Client for Visitor {
+    /// #     fn act(&mut self, wire: &mut WebSocketWire<'_>) -> Act {
+    /// #         if self.0 == 0 {
+    /// #             return Act::Close;
+    /// #         }
+    /// #         self.0 -= 1;
+    /// #         wire.send_text("hello");
+    /// #         Act::Again(std::time::Duration::from_millis(10))
+    /// #     }
+    /// #     fn received(&mut self, _: &mut WebSocketWire<'_>, _: Received) {}
+    /// # }
+    /// let run = |lease| {
+    ///     let sim = Sim::seed(7).refuse_lease(lease);
+    ///     sim.websocket("/", |_shard| Echo).clients("/", 3, |_number| Visitor(5)).run()
+    /// };
+    /// let leases = run(0)?.leases;
+    /// assert!(leases > 0);
+    /// for lease in 1..=leases {
+    ///     run(lease).unwrap_or_else(|failure| panic!("without lease {lease}: {failure}"));
+    /// }
+    /// # Ok::<(), hioload::testkit::sim::Failure>(())
+    /// ```
+    #[must_use]
+    pub const fn refuse_lease(mut self, number: u64) -> Self {
+        self.refused_lease = Some(number);
         self
     }
 
@@ -310,7 +344,14 @@ impl Sim {
     /// # Errors
     /// Something of what is checked was not true, and which.
     pub fn run(mut self) -> Result<Report, Failure> {
-        let net = Net::with_faults(self.rng.fork(), self.faults.clone());
+        let mut faults = self.faults.clone();
+        if self.refused_lease.is_some() {
+            faults = faults.with(Knob::NoMemory, 0);
+        }
+        let net = Net::with_faults(self.rng.fork(), faults);
+        if let Some(number) = self.refused_lease {
+            net.refuse_lease(number);
+        }
         if self.traced {
             net.trace().keep_lines();
         }

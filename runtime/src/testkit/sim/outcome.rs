@@ -22,6 +22,9 @@ pub struct Report {
     pub sessions: u64,
     /// Messages that handlers were called with; of raw streams, pieces.
     pub messages: u64,
+    /// Leases that the pools of the shards were asked for, growing one included: the numbers that
+    /// [`Sim::refuse_lease`] counts by.
+    pub leases: u64,
     /// Panics of handlers and futures.
     pub panics: u64,
     /// How far the clock went.

@@ -41,7 +41,8 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn opened(&mut self, shard: &mut Shard, session: &mut Session<'_, H::Session>) {
-        self.note(|ledger| ledger.opened(session.id()));
+        let is_open = session.is_open();
+        self.note(|ledger| ledger.opened(session.id(), is_open));
         self.inner.opened(shard, session);
     }
 
@@ -88,7 +89,7 @@ impl<H: RawHandler> RawHandler for Watched<H> {
             if !ledger.is_open(id) {
                 let peer = ledger.peer_at(address);
                 ledger.belongs(id, peer);
-                ledger.opened(id);
+                ledger.opened(id, true);
             }
             ledger.handled_bytes(id, &bytes);
         });
@@ -107,7 +108,7 @@ impl<H: RawHandler> RawHandler for Watched<H> {
         self.note(|ledger| {
             // One that never said anything is not known yet.
             if !ledger.is_known(session.id()) {
-                ledger.opened(session.id());
+                ledger.opened(session.id(), true);
             }
             ledger.closed(session.id());
         });
@@ -124,10 +125,11 @@ impl<H: IprotoHandler> IprotoHandler for Watched<H> {
 
     fn opened(&mut self, shard: &mut Shard, session: &mut IprotoSession<'_, H::Session>) {
         let (id, address) = (session.id(), session.peer_address());
+        let is_open = session.is_open();
         self.note(|ledger| {
             let peer = ledger.peer_at(address);
             ledger.belongs(id, peer);
-            ledger.opened(id);
+            ledger.opened(id, is_open);
         });
         self.inner.opened(shard, session);
     }

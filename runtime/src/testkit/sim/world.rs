@@ -77,7 +77,7 @@ pub(super) struct Served<'a> {
     pub(super) raw: Option<&'a RouteMaker>,
 }
 
-/// A pool that has no memory now and then.
+/// A pool that has no memory now and then, or once.
 struct ScarcePool {
     arena: Arena,
     net: Net,
@@ -85,14 +85,11 @@ struct ScarcePool {
 
 impl BytePool for ScarcePool {
     fn acquire(&self, len: usize, expected: usize) -> Option<Lease> {
-        if self.net.strikes(Knob::NoMemory) {
-            return None;
-        }
-        self.arena.acquire(len, expected)
+        self.net.lends().then(|| self.arena.acquire(len, expected)).flatten()
     }
 
     fn grow(&self, lease: &mut Lease, used: usize, len: usize) -> bool {
-        !self.net.strikes(Knob::NoMemory) && self.arena.grow(lease, used, len)
+        self.net.lends() && self.arena.grow(lease, used, len)
     }
 
     fn stats(&self) -> PoolStats {
@@ -263,6 +260,7 @@ impl World {
         let mut report =
             Report { virtual_time: self.net.now().since(Time::ZERO), ..Report::default() };
         report.completions = self.completions;
+        report.leases = self.net.leases();
         self.actors.clear();
         for (shard, unit) in std::mem::take(&mut self.units).into_iter().enumerate() {
             let counters = unit.turn.driver.shard.stats().counters;

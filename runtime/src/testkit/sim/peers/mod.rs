@@ -109,6 +109,8 @@ pub(super) struct Line {
     stalled_until: Option<Time>,
     /// Since when it waits.
     waits_since: Time,
+    /// Leases that were refused before it came.
+    refused_before: u64,
     peer: Option<Peer>,
     pub(super) outgoing: VecDeque<u8>,
     pub(super) fate: Fate,
@@ -142,6 +144,7 @@ impl Line {
             poll_at: None,
             stalled_until: None,
             waits_since: start_at,
+            refused_before: net.turned().times(Knob::NoMemory),
             peer: None,
             outgoing: VecDeque::new(),
             fate: Fate::Honest,
@@ -163,6 +166,12 @@ impl Line {
     /// tries again each second.
     fn is_settled(&self) -> bool {
         self.stays && self.now() >= self.start_at.after(SETTLED_AFTER)
+    }
+
+    /// A pool had no memory since it came: what it waits for may have been dropped, and its
+    /// connection with it.
+    fn may_be_dropped(&self) -> bool {
+        self.net.turned().times(Knob::NoMemory) > self.refused_before
     }
 
     pub(super) fn now(&self) -> Time {
@@ -336,7 +345,8 @@ impl<S: Speaker> Speaking<S> {
 
     fn over(&mut self, clean: bool) {
         let clean = clean && self.line.fate == Fate::Honest;
-        if self.line.stays && !(clean && self.speaker.was_told()) {
+        let told = clean && self.speaker.was_told();
+        if self.line.stays && !told && !self.line.may_be_dropped() {
             self.line.problem("nothing was wrong, and it was not told that the server ends");
         }
         self.speaker.ended(&mut self.line, clean);
@@ -366,8 +376,7 @@ impl<S: Speaker> Speaking<S> {
 
     /// Nothing has happened for too long.
     fn lose_patience(&mut self) {
-        let lost = self.line.net.turned().times(Knob::NoMemory) > 0;
-        if !lost {
+        if !self.line.may_be_dropped() {
             let waited = "has waited a minute and a half in vain: the server forgot it";
             self.line.problem(waited);
         }

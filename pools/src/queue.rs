@@ -1,21 +1,39 @@
-//! A queue from any thread to a shard, without a bound: a ring that is allocated once, so that what
-//! passes through it costs nothing, and a list for what is more than that.
+//! A queue from any thread to one, without a bound: a ring that is allocated once, so that what
+//! passes through it costs nothing, and a list for what is more than that. Beside it the flag of a
+//! reader that is gone.
 
-use crossbeam_queue::{ArrayQueue, SegQueue};
+use std::fmt;
 
-pub(super) struct Queue<T> {
+use crate::sync::{ArrayQueue, AtomicBool, Ordering, SegQueue, fence};
+
+/// What many threads push and one pops.
+///
+/// # Examples
+/// ```
+/// use hioload_pools::Queue;
+///
+/// let queue = Queue::new(2);
+/// (0..5).for_each(|number| queue.push(number));
+/// assert!((0..5).all(|number| queue.pop() == Some(number)));
+/// assert!(queue.is_empty());
+/// ```
+pub struct Queue<T> {
     ring: ArrayQueue<T>,
     more: SegQueue<T>,
 }
 
 impl<T> Queue<T> {
     /// With room for so many before anything is allocated.
-    pub(super) fn new(room: usize) -> Self {
+    ///
+    /// # Panics
+    /// There is room for none.
+    #[must_use]
+    pub fn new(room: usize) -> Self {
         Self { ring: ArrayQueue::new(room), more: SegQueue::new() }
     }
 
     /// What one thread pushes comes out in its order.
-    pub(super) fn push(&self, value: T) {
+    pub fn push(&self, value: T) {
         // Behind what does not fit nothing goes into the ring: it would overtake that.
         let value = if self.more.is_empty() { self.ring.push(value) } else { Err(value) };
         if let Err(value) = value {
@@ -23,8 +41,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// For one thread alone.
-    pub(super) fn pop(&self) -> Option<T> {
+    /// For one thread alone, unless the order does not matter.
+    pub fn pop(&self) -> Option<T> {
         let first = self.ring.pop();
         if first.is_some() || self.more.is_empty() {
             return first;
@@ -35,12 +53,75 @@ impl<T> Queue<T> {
         self.ring.pop().or_else(|| self.more.pop())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is nothing in it at this moment.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.ring.is_empty() && self.more.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How much is in it at this moment.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.ring.len() + self.more.len()
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether the reader of a queue is gone: what is pushed then is taken out by who pushed it, or by
+/// the reader's last look. One of both sees it.
+///
+/// # Examples
+/// ```
+/// use hioload_pools::{Queue, Ended};
+///
+/// let (queue, ended) = (Queue::new(4), Ended::new());
+/// queue.push("somebody waits for this");
+/// if ended.seen_after_push() {
+///     while queue.pop().is_some() {}
+/// }
+/// ended.set();
+/// while queue.pop().is_some() {}
+/// assert!(ended.is_set() && queue.is_empty());
+/// ```
+#[derive(Debug)]
+pub struct Ended(AtomicBool);
+
+impl Ended {
+    /// Of a reader that is there.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// For the reader, before its last look.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether it is gone.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// For who has pushed something: whether the reader is gone, and may not have seen it.
+    #[must_use]
+    pub fn seen_after_push(&self) -> bool {
+        // Either this sees that the reader is gone, or its last look sees what was pushed.
+        fence(Ordering::SeqCst);
+        self.is_set()
+    }
+}
+
+impl Default for Ended {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
