@@ -74,6 +74,20 @@ fn a_message_larger_than_every_window_is_echoed() {
     assert!(client.receive() == Some(Received::Binary(large)), "it came back changed");
 }
 
+/// A clock that stands still would let it spin for ever.
+#[test]
+fn a_shard_that_may_spin_rests_on_a_bench() {
+    let mut config = Config::default();
+    config.server.spin_us = 1000;
+    let bench = Bench::with_config(&config, |_| FakeHandler::new());
+    let mut client = bench.connect("/ws").unwrap();
+    for _ in 0..10 {
+        client.send_text("quickly");
+        assert_eq!(client.receive(), text("quickly"));
+    }
+    bench.advance(Duration::from_secs(1));
+}
+
 #[test]
 fn a_handler_may_refuse() {
     let handler = FakeHandler::new();
