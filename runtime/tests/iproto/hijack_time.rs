@@ -15,7 +15,7 @@ use rstest::rstest;
 use crate::support::packet;
 
 /// Serves nothing: the shard is there for a connection of its own.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Handler for Nothing {
     type Session = ();

@@ -18,6 +18,7 @@ mod pool_time;
 mod recorded;
 mod replies;
 mod restarts;
+mod session_time;
 mod shutdown;
 mod stopping;
 mod storms;

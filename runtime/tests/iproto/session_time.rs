@@ -1,0 +1,590 @@
+//! What a session offers its handler, on a clock turned by hand: calls and their ends, replies from
+//! anywhere, timers, pauses, and what it knows of itself. The peers are the test.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hioload::Shard;
+use hioload::config::Config;
+use hioload::iproto::{
+    Body, CallError, ClientHandler, Closed, Connect, HEADER_BYTES, Header, Hijacked, Mux, PING,
+    Reply, Request, SHUTDOWN, Session,
+};
+use hioload::reactor::sim::{Faults, SimConfig, SimReactor};
+use hioload::reactor::{Event, Reactor, Receive, Socket, Token};
+use hioload::testkit::Bench;
+use hioload::testkit::sim::{Act, Caller, IprotoWire, Sim};
+use hioload_pools::{Arena, ArenaConfig, BytePool};
+use rstest::rstest;
+
+use crate::hijack_time::Nothing;
+use crate::support::{Packet, packet};
+
+const PORT: u16 = 3301;
+/// Tokens below are those of the peers, by their number.
+const LISTENER: Token = Token(1000);
+/// What a request is answered with whose reply was dropped.
+const ERROR: &[u8] = &[0xff; 4];
+
+const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+type OnRequest = Rc<RefCell<dyn FnMut(&mut Shard, &mut Session<'_, ()>, Request)>>;
+type Notes = Rc<RefCell<Vec<String>>>;
+
+/// Does with each request what the test says, and notes everything else.
+struct Scripted {
+    act: OnRequest,
+    notes: Notes,
+}
+
+impl Scripted {
+    fn note(&self, note: impl Into<String>) {
+        self.notes.borrow_mut().push(note.into());
+    }
+}
+
+impl ClientHandler for Scripted {
+    fn request(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, request: Request) {
+        (self.act.borrow_mut())(shard, session, request);
+    }
+
+    fn notify(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, msg: u32, body: Body) {
+        self.note(format!("told {msg}: {} bytes", body.len()));
+    }
+
+    fn answered(
+        &mut self,
+        _: &mut Shard,
+        _: &mut Session<'_, ()>,
+        token: u64,
+        response: Result<Body, CallError>,
+    ) {
+        let response = response.map(|body| String::from_utf8_lossy(&body).into_owned());
+        self.note(format!("call {token}: {response:?}"));
+    }
+
+    /// Requests with odd codes are left to the timeouts of their peers.
+    fn unanswered(&mut self, _: &mut Shard, msg: u32) -> Option<Bytes> {
+        msg.is_multiple_of(2).then(|| Bytes::from_static(b"sorry"))
+    }
+
+    /// The one that is used to pause ends the pause.
+    fn timer(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, token: u64) {
+        self.note(format!("timer {token}"));
+        if token == RESUME {
+            session.resume();
+        }
+    }
+
+    fn shutdown(&mut self, _: &mut Shard, session: &mut Session<'_, ()>) {
+        self.note(format!("shut down, open: {}", session.is_open()));
+    }
+
+    fn hijacked(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, hijacked: Hijacked) {
+        let unread = hijacked.unread.len();
+        let problem = hijacked.into_tcp().map(drop).unwrap_err();
+        self.note(format!("hijacked, {unread} bytes unread, {problem}"));
+    }
+
+    fn closed(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, reason: Closed) {
+        self.note(format!("closed: {reason:?}"));
+    }
+}
+
+/// The timer whose handler reads on.
+const RESUME: u64 = 99;
+
+/// A handler that writes nothing of what it may.
+struct Bare;
+
+impl ClientHandler for Bare {}
+
+/// One connection of the shard, from its other side.
+struct Line {
+    socket: Socket,
+    incoming: Vec<u8>,
+    has_ended: bool,
+}
+
+/// A shard with connections of its own to a server that is the test.
+struct Stage {
+    bench: Bench,
+    others: SimReactor,
+    pool: Arena,
+    lines: Vec<Line>,
+    notes: Notes,
+}
+
+impl Stage {
+    fn new(act: impl FnMut(&mut Shard, &mut Session<'_, ()>, Request) + 'static) -> Self {
+        Self::of(1, &Config::default(), act)
+    }
+
+    /// So many connections, which share what they do and their notes.
+    fn of(
+        lines: usize,
+        config: &Config,
+        act: impl FnMut(&mut Shard, &mut Session<'_, ()>, Request) + 'static,
+    ) -> Self {
+        let (act, notes): (OnRequest, Notes) = (Rc::new(RefCell::new(act)), Notes::default());
+        let noting = Rc::clone(&notes);
+        let make = move || Scripted { act: Rc::clone(&act), notes: Rc::clone(&noting) };
+        Self::with(lines, config, notes, make)
+    }
+
+    fn with<H: ClientHandler>(
+        lines: usize,
+        config: &Config,
+        notes: Notes,
+        make: impl Fn() -> H,
+    ) -> Self {
+        let bench = Bench::with_config(config, |_| Nothing);
+        let pool =
+            Arena::new(ArenaConfig { capacity_bytes: 8 << 20, ..ArenaConfig::default() }).unwrap();
+        let sim = SimConfig { buffers: 8, buffer_bytes: 4096, sockets_max: 16, pool: pool.clone() };
+        let mut others = SimReactor::new(bench.net(), sim).unwrap();
+        others.listen(bench.net().listen(PORT).unwrap(), LISTENER).unwrap();
+        let mut stage = Self { bench, others, pool, lines: Vec::new(), notes };
+        for count in 1..=lines {
+            let connect = Connect::to(format!("127.0.0.1:{PORT}"));
+            stage.bench.run(|shard| shard.connect_iproto(connect, make()));
+            stage.exchange();
+            assert_eq!(stage.lines.len(), count, "the shard has connected");
+        }
+        stage
+    }
+
+    /// Lets both sides do what there is to do at this moment.
+    fn exchange(&mut self) {
+        let mut quiet = 0;
+        while quiet < 2 {
+            self.bench.advance(Duration::ZERO);
+            let mut batch = Vec::new();
+            self.others.waker().wake();
+            self.others.wait(Some(Duration::ZERO), &mut batch).unwrap();
+            quiet = if batch.is_empty() { quiet + 1 } else { 0 };
+            for completion in batch {
+                self.happened(completion.token, completion.event);
+            }
+        }
+    }
+
+    fn happened(&mut self, token: Token, event: Event) {
+        match event {
+            Event::Accepted(connection) => {
+                let token = Token(self.lines.len() as u64);
+                let socket = self.others.adopt(connection, token).unwrap();
+                self.others.receive(socket, Receive::Pool);
+                self.lines.push(Line { socket, incoming: Vec::new(), has_ended: false });
+            }
+            Event::Received(lease) => {
+                self.lines[token.0 as usize].incoming.extend_from_slice(&lease);
+            }
+            Event::Ended | Event::Failed(_) => {
+                let line = &mut self.lines[token.0 as usize];
+                line.has_ended = true;
+                self.others.shutdown(line.socket);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets milliseconds pass, each with all that happens in it.
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis {
+            self.bench.advance(Duration::from_millis(1));
+            self.exchange();
+        }
+    }
+
+    /// A packet of the peer at the other end of this line.
+    fn say(&mut self, line: usize, msg: u32, sync: u32, body: &[u8]) {
+        self.write(line, &packet(msg, sync, body));
+    }
+
+    fn write(&mut self, line: usize, bytes: &[u8]) {
+        let mut lease = self.pool.acquire(bytes.len(), bytes.len()).unwrap();
+        lease.copy_from_slice(bytes);
+        self.others.send(self.lines[line].socket, [lease.freeze()]);
+        self.exchange();
+    }
+
+    /// What came out of this line since the last look.
+    fn heard(&mut self, line: usize) -> Vec<Packet> {
+        self.exchange();
+        let incoming = std::mem::take(&mut self.lines[line].incoming);
+        let mut rest = &incoming[..];
+        let mut packets = Vec::new();
+        while let Some((header, behind)) = rest.split_first_chunk::<HEADER_BYTES>() {
+            let Header { msg, len, sync } = Header::decode(header);
+            let (body, behind) = behind.split_at(len as usize);
+            packets.push(Packet { msg, sync, body: body.to_vec() });
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "half a header");
+        packets
+    }
+
+    /// What the peer is answered, at once.
+    fn ask(&mut self, line: usize, msg: u32, sync: u32, body: &[u8]) -> Vec<u8> {
+        self.say(line, msg, sync, body);
+        let [answer] = &self.heard(line)[..] else { panic!("not one answer") };
+        assert_eq!((answer.msg, answer.sync), (msg, sync));
+        answer.body.clone()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.borrow_mut())
+    }
+}
+
+#[test]
+fn a_call_ends_at_its_time_and_a_cancelled_one_in_silence() {
+    let mut stage = Stage::new(|_, session, request| {
+        let call = session.call(7, "?", SECOND, 1).unwrap();
+        if &*request.body == b"cancel" {
+            assert!(session.cancel(call));
+            assert!(!session.cancel(call), "it had ended");
+        }
+    });
+    stage.say(0, 1, 1, b"");
+    let call = stage.heard(0).remove(0);
+    assert_eq!((call.msg, &call.body[..]), (7, &b"?"[..]));
+    stage.pass(999);
+    assert!(stage.notes().is_empty());
+    stage.pass(1);
+    assert_eq!(stage.notes(), ["call 1: Err(Timeout)"]);
+    // What comes too late is nobody's, and no request either.
+    stage.say(0, 7, call.sync, b"late");
+    assert!(stage.heard(0).is_empty());
+    stage.say(0, 1, 2, b"cancel");
+    let call = stage.heard(0).remove(0);
+    stage.say(0, 7, call.sync, b"nobody waits");
+    stage.pass(2000);
+    assert!(stage.notes().is_empty() && stage.heard(0).is_empty());
+}
+
+#[test]
+fn a_future_has_the_response_or_why_there_is_none() {
+    let mut stage = Stage::new(|shard, session, request| {
+        if &*request.body == b"leave" {
+            session.close();
+        }
+        let name = session.ask(7, "?", SECOND, shard);
+        drop(session.ask(8, "nobody waits", SECOND, shard));
+        let (remote, notes) = (request.reply.into_remote(shard), request.body.to_bytes());
+        let answer = async move {
+            match name.await {
+                Ok(name) => remote.send(name),
+                Err(error) => remote.send(format!("{notes:?} {error}")),
+            }
+        };
+        shard.spawn(answer).detach();
+    });
+    stage.say(0, 1, 1, b"");
+    let calls = stage.heard(0);
+    assert_eq!(calls.iter().map(|call| call.msg).collect::<Vec<_>>(), [7, 8]);
+    stage.say(0, 8, calls[1].sync, b"too late");
+    stage.say(0, 7, calls[0].sync, b"a name");
+    assert_eq!(stage.heard(0), [Packet { msg: 1, sync: 1, body: b"a name".to_vec() }]);
+    stage.say(0, 1, 2, b"silence");
+    assert_eq!(stage.heard(0).len(), 2);
+    stage.pass(1000);
+    let [answer] = &stage.heard(0)[..] else { panic!("not one answer") };
+    assert_eq!(answer.body, format!("b\"silence\" {}", CallError::Timeout).as_bytes());
+    // A connection that ends takes no calls, and says so at once.
+    stage.say(0, 1, 3, b"leave");
+    assert_eq!(stage.heard(0), []);
+    assert_eq!(stage.notes(), ["closed: ByHandler"]);
+    assert_eq!(stage.bench.shard_stats().counters.panics, 0);
+}
+
+#[test]
+fn a_request_may_be_answered_from_anywhere_or_not_at_all() {
+    let mut stage = Stage::new(|shard, session, request| {
+        let Request { msg, body, reply, .. } = request;
+        assert_eq!((reply.msg(), reply.session()), (msg, session.id()));
+        match &*body {
+            b"later" => reply.send(shard, "at the end of the turn"),
+            b"discard" => reply.discard(),
+            b"remote" => {
+                let remote = reply.into_remote(shard);
+                assert_eq!((remote.msg(), remote.session()), (msg, session.id()));
+                remote.send("by an order");
+            }
+            b"remote discard" => reply.into_remote(shard).discard(),
+            b"remote drop" => drop(reply.into_remote(shard)),
+            b"drop" => drop(reply),
+            _ => drop(session.reply(reply, format!("{}", session.requests()))),
+        }
+    });
+    assert_eq!(stage.ask(0, 2, 1, b"later"), b"at the end of the turn");
+    assert_eq!(stage.ask(0, 2, 2, b"remote"), b"by an order");
+    assert_eq!(stage.ask(0, 2, 3, b"drop"), b"sorry");
+    assert_eq!(stage.ask(0, 2, 4, b"remote drop"), b"sorry");
+    for (sync, (msg, body)) in (5..).zip([
+        (2, &b"discard"[..]),
+        (2, b"remote discard"),
+        // What the handler wants no answer for when its reply is dropped.
+        (3, b"drop"),
+        (3, b"remote drop"),
+    ]) {
+        stage.say(0, msg, sync, body);
+        assert_eq!(stage.heard(0), [], "{msg} {body:?}");
+    }
+    assert_eq!(stage.ask(0, 2, 9, b"how many are open?"), b"1", "those were given up");
+    assert_eq!(stage.bench.shard_stats().counters.unanswered, 4);
+}
+
+#[test]
+fn a_reply_finds_its_own_connection() {
+    let kept: Rc<RefCell<Option<Reply>>> = Rc::default();
+    let mut stage = Stage::of(2, &Config::default(), move |_, session, request| {
+        let first = kept.borrow_mut().take();
+        match first {
+            None => *kept.borrow_mut() = Some(request.reply),
+            Some(first) => {
+                session.reply(first, "for the first");
+                session.reply(request.reply, "for the second");
+            }
+        }
+    });
+    stage.say(0, 1, 7, b"");
+    assert_eq!(stage.heard(0), []);
+    assert_eq!(stage.ask(1, 2, 8, b""), b"for the second");
+    assert_eq!(stage.heard(0), [Packet { msg: 1, sync: 7, body: b"for the first".to_vec() }]);
+}
+
+#[test]
+fn timers_are_called_once_unless_they_are_taken_back() {
+    let mut stage = Stage::new(|_, session, _| {
+        for token in 1..=3 {
+            session.set_timer(Duration::from_millis(10 * token), token).unwrap();
+        }
+        session.set_timer(Duration::from_millis(50), 1).unwrap();
+        assert!(session.cancel_timer(2) && !session.cancel_timer(2));
+    });
+    stage.say(0, 1, 1, b"");
+    stage.pass(29);
+    assert!(stage.notes().is_empty());
+    stage.pass(1);
+    assert_eq!(stage.notes(), ["timer 3"]);
+    stage.pass(100);
+    assert_eq!(stage.notes(), ["timer 1"]);
+}
+
+#[test]
+fn who_is_paused_reads_nothing_while_its_calls_time_out() {
+    let mut stage = Stage::new(|_, session, request| {
+        if &*request.body == b"pause" {
+            session.call(7, "?", SECOND, 1).unwrap();
+            session.set_timer(Duration::from_secs(2), RESUME).unwrap();
+            session.pause();
+        }
+        session.reply(request.reply, "read");
+    });
+    stage.say(0, 1, 1, b"pause");
+    let call = stage.heard(0).remove(0);
+    stage.say(0, 7, call.sync, b"the response is there and not read");
+    stage.say(0, 1, 2, b"are you there?");
+    stage.pass(1999);
+    assert_eq!(stage.notes(), ["call 1: Err(Timeout)"]);
+    assert_eq!(stage.heard(0), []);
+    stage.pass(1);
+    assert_eq!(stage.notes(), ["timer 99"]);
+    assert_eq!(stage.heard(0), [Packet { msg: 1, sync: 2, body: b"read".to_vec() }]);
+}
+
+#[test]
+fn a_close_fails_what_waits_and_a_shutdown_waits_for_it() {
+    let mut stage = Stage::new(|_, session, request| {
+        session.call(7, "?", None, 1).unwrap();
+        session.reply(request.reply, "bye");
+        if &*request.body == b"close" {
+            session.close();
+        } else {
+            session.shutdown();
+        }
+        assert!(!session.is_open());
+        assert_eq!(session.call(7, "?", None, 2), Err(CallError::Stopped));
+        assert_eq!(session.notify(7, "?"), Err(CallError::Stopped));
+        assert_eq!(session.hijack(), Err(CallError::Stopped));
+    });
+    stage.say(0, 1, 1, b"shutdown");
+    let call = stage.heard(0).remove(0);
+    stage.pass(100);
+    assert!(stage.notes().is_empty(), "the call may finish");
+    stage.say(0, 7, call.sync, b"!");
+    assert_eq!(stage.heard(0), [Packet { msg: SHUTDOWN, sync: 0, body: Vec::new() }]);
+    stage.say(0, SHUTDOWN, 0, b"");
+    assert_eq!(stage.notes(), ["call 1: Ok(\"!\")", "closed: ByHandler"]);
+
+    let mut stage = Stage::new(|_, session, request| {
+        session.call(7, "?", None, 1).unwrap();
+        session.reply(request.reply, "bye");
+        session.close();
+    });
+    stage.say(0, 1, 1, b"close");
+    let heard: Vec<u32> = stage.heard(0).iter().map(|packet| packet.msg).collect();
+    assert_eq!(heard, [7, 1], "what was said before leaves");
+    assert_eq!(stage.notes(), ["call 1: Err(Dropped)", "closed: ByHandler"]);
+    assert!(stage.lines[0].has_ended);
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_with_its_reason() {
+    let mut config = Config::default();
+    config.iproto.calls_max = 2;
+    let mut stage = Stage::of(1, &config, |_, session, request| {
+        let control = CallError::ControlCode { msg: PING };
+        assert_eq!(session.call(PING, "", None, 0), Err(control));
+        assert_eq!(session.notify(PING, ""), Err(control));
+        session.call(7, "", None, 1).unwrap();
+        session.call(7, "", None, 2).unwrap();
+        let full = CallError::TooManyCalls { limit: 2 };
+        assert_eq!(session.call(7, "", None, 3), Err(full));
+        assert_eq!(session.pending(), 2);
+        session.reply(request.reply, full.to_string());
+    });
+    stage.say(0, 1, 1, b"");
+    let heard = stage.heard(0);
+    assert_eq!(heard.len(), 3);
+    let why = String::from_utf8_lossy(&heard[2].body);
+    assert_eq!(why, "not sent: 2 calls wait for their responses; raise iproto.calls_max");
+}
+
+#[test]
+fn a_session_knows_its_figures_and_addresses() {
+    let mut stage = Stage::new(|_, session, request| {
+        let (peer, local) = (session.peer_address(), session.local_address());
+        assert!(peer.is_some() && local.is_some() && peer != local, "{peer:?} {local:?}");
+        assert!(session.is_open());
+        session.notify(5, "twelve bytes").unwrap();
+        assert_eq!(session.queued_bytes(), HEADER_BYTES + 12);
+        let stats = session.stats();
+        assert_eq!((stats.requests_in, stats.notices_in, stats.notices), (1, 1, 1));
+        assert_eq!(stats.bytes_in, 2 * HEADER_BYTES as u64 + 4);
+        // Nor does what it prints of itself show what was said.
+        let debug = format!("{request:?} {session:?}");
+        assert!(!debug.contains("word") && debug.contains("len: 4"), "{debug}");
+        session.reply(request.reply, "fine");
+    });
+    stage.say(0, 9, 0, b"");
+    assert_eq!(stage.notes(), ["told 9: 0 bytes"]);
+    stage.say(0, 1, 1, b"word");
+    let heard = stage.heard(0);
+    assert_eq!(heard[0], Packet { msg: 5, sync: 0, body: b"twelve bytes".to_vec() });
+    assert_eq!(heard[1], Packet { msg: 1, sync: 1, body: b"fine".to_vec() });
+    stage.say(0, SHUTDOWN, 0, b"");
+    assert_eq!(stage.notes(), ["shut down, open: false", "closed: ByPeer"]);
+}
+
+#[test]
+fn a_handler_takes_its_socket_away_with_what_was_read_of_it() {
+    let mut stage = Stage::new(|_, session, request| {
+        session.call(7, "?", None, 1).unwrap();
+        session.reply(request.reply, "taken");
+        session.hijack().unwrap();
+        assert!(!session.is_open());
+    });
+    // The request, and what is for whoever has the socket next.
+    let mut bytes = packet(1, 1, b"");
+    bytes.extend(b"another protocol");
+    stage.write(0, &bytes);
+    let heard: Vec<u32> = stage.heard(0).iter().map(|packet| packet.msg).collect();
+    assert_eq!(heard, [7, 1], "what was said before leaves");
+    let problem = "not converted: a simulated connection has no socket; adopt it instead";
+    let expected = [
+        "call 1: Err(Hijacked)".to_owned(),
+        format!("hijacked, 16 bytes unread, {problem}"),
+        "closed: Hijacked".to_owned(),
+    ];
+    assert_eq!(stage.notes(), expected);
+    assert_eq!(stage.bench.shard_stats().connections, 0);
+}
+
+#[rstest]
+#[case::by_the_peer(true)]
+#[case::by_the_shard(false)]
+fn a_handler_that_writes_nothing_answers_with_errors_and_leaves_in_order(#[case] by_peer: bool) {
+    let mut stage = Stage::with(1, &Config::default(), Notes::default(), || Bare);
+    assert_eq!(stage.ask(0, 1, 1, b"?"), ERROR);
+    stage.say(0, 5, 0, b"hear this");
+    assert_eq!(stage.heard(0), []);
+    let goodbye = Packet { msg: SHUTDOWN, sync: 0, body: Vec::new() };
+    if by_peer {
+        stage.say(0, SHUTDOWN, 0, b"");
+        assert_eq!(stage.heard(0), [goodbye]);
+    } else {
+        stage.bench.shutdown();
+        assert_eq!(stage.heard(0), [goodbye]);
+        stage.say(0, SHUTDOWN, 0, b"");
+    }
+    stage.exchange();
+    assert!(stage.lines[0].has_ended);
+    let stats = stage.bench.shard_stats();
+    assert_eq!((stats.connections, stats.counters.panics), (0, 0));
+}
+
+/// Says one thing after the other, and leaves when all is answered.
+struct Speaker {
+    says: VecDeque<(u32, &'static str, bool)>,
+    answers: Notes,
+}
+
+impl Caller for Speaker {
+    fn act(&mut self, wire: &mut IprotoWire<'_>) -> Act {
+        if wire.pending() > 0 {
+            return Act::Wait;
+        }
+        match self.says.pop_front() {
+            Some((msg, body, true)) => {
+                wire.call(msg, body.as_bytes(), Duration::from_secs(10), 0);
+                Act::Wait
+            }
+            Some((msg, body, false)) => {
+                wire.notify(msg, body.as_bytes());
+                Act::Again(Duration::ZERO)
+            }
+            None => Act::Close,
+        }
+    }
+
+    fn answered(&mut self, _: &mut IprotoWire<'_>, _: u64, body: Option<&[u8]>) {
+        let answer = body.map(String::from_utf8_lossy).unwrap_or_default();
+        self.answers.borrow_mut().push(answer.into_owned());
+    }
+}
+
+#[test]
+fn a_mux_sends_each_code_its_way() {
+    let mux = |_: &mut Shard| {
+        let mux = Mux::with_sessions(|_, peer| peer.address().map(|_| 0_usize))
+            .handle(1, |_, session, request| {
+                let heard = session.data.to_string();
+                session.reply(request.reply, heard);
+            })
+            .handle_notify(3, |_, session, _, body| *session.data += body.len())
+            .default(|_, session, request| {
+                session.reply(request.reply, format!("not {}", request.msg));
+            })
+            .default_notify(|_, session, msg, _| *session.data += 1000 * msg as usize);
+        assert_eq!(format!("{mux:?}"), "Mux { requests: [1], notifies: [3], .. }");
+        assert!(mux.handles(1) && !mux.handles(2));
+        mux
+    };
+    let answers = Notes::default();
+    let noting = Rc::clone(&answers);
+    let sim = Sim::seed(1).shards(1).faults(Faults::none()).drains_last().iproto(mux);
+    let sim = sim.callers(1, move |number| {
+        let says = [(3, "four", false), (4, "", false), (1, "", true), (2, "", true)];
+        // Of those that come after the first one nothing is to be known.
+        let answers = if number == 0 { Rc::clone(&noting) } else { Notes::default() };
+        Speaker { says: says.into(), answers }
+    });
+    sim.run().unwrap();
+    assert_eq!(*answers.borrow(), ["4004", "not 2"]);
+}
