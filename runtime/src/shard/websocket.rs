@@ -180,10 +180,6 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         }
     }
 
-    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
-        unreachable!("a WebSocket route takes its sessions from upgrades only");
-    }
-
     fn received(&mut self, cx: &mut Context<'_>, entry: &mut Entry, mut bytes: Lease) {
         while entry.phase <= Phase::Closing {
             let Protocol::WebSocket(connection) = &mut entry.protocol else { return };
