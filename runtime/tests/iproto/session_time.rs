@@ -2,37 +2,27 @@
 //! anywhere, timers, pauses, and what it knows of itself. The peers are the test.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hioload::Shard;
 use hioload::config::Config;
 use hioload::iproto::{
-    Body, CallError, ClientHandler, Closed, Connect, HEADER_BYTES, Header, Hijacked, Mux, PING,
-    Reply, Request, SHUTDOWN, Session,
+    Body, CallError, ClientHandler, Closed, Connect, HEADER_BYTES, Hijacked, Opened, PING,
+    Reconnect, Reply, Request, SHUTDOWN, Session,
 };
-use hioload::reactor::sim::{Faults, SimConfig, SimReactor};
-use hioload::reactor::{Event, Reactor, Receive, Socket, Token};
-use hioload::testkit::Bench;
-use hioload::testkit::sim::{Act, Caller, IprotoWire, Sim};
-use hioload_pools::{Arena, ArenaConfig, BytePool};
+use hioload::{MessageKind, Shard};
 use rstest::rstest;
 
-use crate::hijack_time::Nothing;
+use crate::stage::{Notes, Stage};
 use crate::support::{Packet, packet};
 
-const PORT: u16 = 3301;
-/// Tokens below are those of the peers, by their number.
-const LISTENER: Token = Token(1000);
 /// What a request is answered with whose reply was dropped.
 const ERROR: &[u8] = &[0xff; 4];
 
 const SECOND: Option<Duration> = Some(Duration::from_secs(1));
 
 type OnRequest = Rc<RefCell<dyn FnMut(&mut Shard, &mut Session<'_, ()>, Request)>>;
-type Notes = Rc<RefCell<Vec<String>>>;
 
 /// Does with each request what the test says, and notes everything else.
 struct Scripted {
@@ -97,153 +87,31 @@ impl ClientHandler for Scripted {
 /// The timer whose handler reads on.
 const RESUME: u64 = 99;
 
+/// A connection that does with each request what the test says.
+fn scripted(act: impl FnMut(&mut Shard, &mut Session<'_, ()>, Request) + 'static) -> Stage {
+    scripted_of(1, &Config::default(), act)
+}
+
+/// So many connections, which share what they do and their notes.
+fn scripted_of(
+    lines: usize,
+    config: &Config,
+    act: impl FnMut(&mut Shard, &mut Session<'_, ()>, Request) + 'static,
+) -> Stage {
+    let (act, notes): (OnRequest, Notes) = (Rc::new(RefCell::new(act)), Notes::default());
+    let noting = Rc::clone(&notes);
+    let make = move || Scripted { act: Rc::clone(&act), notes: Rc::clone(&noting) };
+    Stage::with(lines, config, notes, make)
+}
+
 /// A handler that writes nothing of what it may.
 struct Bare;
 
 impl ClientHandler for Bare {}
 
-/// One connection of the shard, from its other side.
-struct Line {
-    socket: Socket,
-    incoming: Vec<u8>,
-    has_ended: bool,
-}
-
-/// A shard with connections of its own to a server that is the test.
-struct Stage {
-    bench: Bench,
-    others: SimReactor,
-    pool: Arena,
-    lines: Vec<Line>,
-    notes: Notes,
-}
-
-impl Stage {
-    fn new(act: impl FnMut(&mut Shard, &mut Session<'_, ()>, Request) + 'static) -> Self {
-        Self::of(1, &Config::default(), act)
-    }
-
-    /// So many connections, which share what they do and their notes.
-    fn of(
-        lines: usize,
-        config: &Config,
-        act: impl FnMut(&mut Shard, &mut Session<'_, ()>, Request) + 'static,
-    ) -> Self {
-        let (act, notes): (OnRequest, Notes) = (Rc::new(RefCell::new(act)), Notes::default());
-        let noting = Rc::clone(&notes);
-        let make = move || Scripted { act: Rc::clone(&act), notes: Rc::clone(&noting) };
-        Self::with(lines, config, notes, make)
-    }
-
-    fn with<H: ClientHandler>(
-        lines: usize,
-        config: &Config,
-        notes: Notes,
-        make: impl Fn() -> H,
-    ) -> Self {
-        let bench = Bench::with_config(config, |_| Nothing);
-        let pool =
-            Arena::new(ArenaConfig { capacity_bytes: 8 << 20, ..ArenaConfig::default() }).unwrap();
-        let sim = SimConfig { buffers: 8, buffer_bytes: 4096, sockets_max: 16, pool: pool.clone() };
-        let mut others = SimReactor::new(bench.net(), sim).unwrap();
-        others.listen(bench.net().listen(PORT).unwrap(), LISTENER).unwrap();
-        let mut stage = Self { bench, others, pool, lines: Vec::new(), notes };
-        for count in 1..=lines {
-            let connect = Connect::to(format!("127.0.0.1:{PORT}"));
-            stage.bench.run(|shard| shard.connect_iproto(connect, make()));
-            stage.exchange();
-            assert_eq!(stage.lines.len(), count, "the shard has connected");
-        }
-        stage
-    }
-
-    /// Lets both sides do what there is to do at this moment.
-    fn exchange(&mut self) {
-        let mut quiet = 0;
-        while quiet < 2 {
-            self.bench.advance(Duration::ZERO);
-            let mut batch = Vec::new();
-            self.others.waker().wake();
-            self.others.wait(Some(Duration::ZERO), &mut batch).unwrap();
-            quiet = if batch.is_empty() { quiet + 1 } else { 0 };
-            for completion in batch {
-                self.happened(completion.token, completion.event);
-            }
-        }
-    }
-
-    fn happened(&mut self, token: Token, event: Event) {
-        match event {
-            Event::Accepted(connection) => {
-                let token = Token(self.lines.len() as u64);
-                let socket = self.others.adopt(connection, token).unwrap();
-                self.others.receive(socket, Receive::Pool);
-                self.lines.push(Line { socket, incoming: Vec::new(), has_ended: false });
-            }
-            Event::Received(lease) => {
-                self.lines[token.0 as usize].incoming.extend_from_slice(&lease);
-            }
-            Event::Ended | Event::Failed(_) => {
-                let line = &mut self.lines[token.0 as usize];
-                line.has_ended = true;
-                self.others.shutdown(line.socket);
-            }
-            _ => {}
-        }
-    }
-
-    /// Lets milliseconds pass, each with all that happens in it.
-    fn pass(&mut self, millis: u64) {
-        for _ in 0..millis {
-            self.bench.advance(Duration::from_millis(1));
-            self.exchange();
-        }
-    }
-
-    /// A packet of the peer at the other end of this line.
-    fn say(&mut self, line: usize, msg: u32, sync: u32, body: &[u8]) {
-        self.write(line, &packet(msg, sync, body));
-    }
-
-    fn write(&mut self, line: usize, bytes: &[u8]) {
-        let mut lease = self.pool.acquire(bytes.len(), bytes.len()).unwrap();
-        lease.copy_from_slice(bytes);
-        self.others.send(self.lines[line].socket, [lease.freeze()]);
-        self.exchange();
-    }
-
-    /// What came out of this line since the last look.
-    fn heard(&mut self, line: usize) -> Vec<Packet> {
-        self.exchange();
-        let incoming = std::mem::take(&mut self.lines[line].incoming);
-        let mut rest = &incoming[..];
-        let mut packets = Vec::new();
-        while let Some((header, behind)) = rest.split_first_chunk::<HEADER_BYTES>() {
-            let Header { msg, len, sync } = Header::decode(header);
-            let (body, behind) = behind.split_at(len as usize);
-            packets.push(Packet { msg, sync, body: body.to_vec() });
-            rest = behind;
-        }
-        assert!(rest.is_empty(), "half a header");
-        packets
-    }
-
-    /// What the peer is answered, at once.
-    fn ask(&mut self, line: usize, msg: u32, sync: u32, body: &[u8]) -> Vec<u8> {
-        self.say(line, msg, sync, body);
-        let [answer] = &self.heard(line)[..] else { panic!("not one answer") };
-        assert_eq!((answer.msg, answer.sync), (msg, sync));
-        answer.body.clone()
-    }
-
-    fn notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.borrow_mut())
-    }
-}
-
 #[test]
 fn a_call_ends_at_its_time_and_a_cancelled_one_in_silence() {
-    let mut stage = Stage::new(|_, session, request| {
+    let mut stage = scripted(|_, session, request| {
         let call = session.call(7, "?", SECOND, 1).unwrap();
         if &*request.body == b"cancel" {
             assert!(session.cancel(call));
@@ -269,7 +137,7 @@ fn a_call_ends_at_its_time_and_a_cancelled_one_in_silence() {
 
 #[test]
 fn a_future_has_the_response_or_why_there_is_none() {
-    let mut stage = Stage::new(|shard, session, request| {
+    let mut stage = scripted(|shard, session, request| {
         if &*request.body == b"leave" {
             session.close();
         }
@@ -304,7 +172,7 @@ fn a_future_has_the_response_or_why_there_is_none() {
 
 #[test]
 fn a_request_may_be_answered_from_anywhere_or_not_at_all() {
-    let mut stage = Stage::new(|shard, session, request| {
+    let mut stage = scripted(|shard, session, request| {
         let Request { msg, body, reply, .. } = request;
         assert_eq!((reply.msg(), reply.session()), (msg, session.id()));
         match &*body {
@@ -342,7 +210,7 @@ fn a_request_may_be_answered_from_anywhere_or_not_at_all() {
 #[test]
 fn a_reply_finds_its_own_connection() {
     let kept: Rc<RefCell<Option<Reply>>> = Rc::default();
-    let mut stage = Stage::of(2, &Config::default(), move |_, session, request| {
+    let mut stage = scripted_of(2, &Config::default(), move |_, session, request| {
         let first = kept.borrow_mut().take();
         match first {
             None => *kept.borrow_mut() = Some(request.reply),
@@ -360,7 +228,7 @@ fn a_reply_finds_its_own_connection() {
 
 #[test]
 fn timers_are_called_once_unless_they_are_taken_back() {
-    let mut stage = Stage::new(|_, session, _| {
+    let mut stage = scripted(|_, session, _| {
         for token in 1..=3 {
             session.set_timer(Duration::from_millis(10 * token), token).unwrap();
         }
@@ -378,7 +246,7 @@ fn timers_are_called_once_unless_they_are_taken_back() {
 
 #[test]
 fn who_is_paused_reads_nothing_while_its_calls_time_out() {
-    let mut stage = Stage::new(|_, session, request| {
+    let mut stage = scripted(|_, session, request| {
         if &*request.body == b"pause" {
             session.call(7, "?", SECOND, 1).unwrap();
             session.set_timer(Duration::from_secs(2), RESUME).unwrap();
@@ -400,7 +268,7 @@ fn who_is_paused_reads_nothing_while_its_calls_time_out() {
 
 #[test]
 fn a_close_fails_what_waits_and_a_shutdown_waits_for_it() {
-    let mut stage = Stage::new(|_, session, request| {
+    let mut stage = scripted(|_, session, request| {
         session.call(7, "?", None, 1).unwrap();
         session.reply(request.reply, "bye");
         if &*request.body == b"close" {
@@ -422,7 +290,7 @@ fn a_close_fails_what_waits_and_a_shutdown_waits_for_it() {
     stage.say(0, SHUTDOWN, 0, b"");
     assert_eq!(stage.notes(), ["call 1: Ok(\"!\")", "closed: ByHandler"]);
 
-    let mut stage = Stage::new(|_, session, request| {
+    let mut stage = scripted(|_, session, request| {
         session.call(7, "?", None, 1).unwrap();
         session.reply(request.reply, "bye");
         session.close();
@@ -438,7 +306,7 @@ fn a_close_fails_what_waits_and_a_shutdown_waits_for_it() {
 fn what_cannot_be_sent_is_refused_with_its_reason() {
     let mut config = Config::default();
     config.iproto.calls_max = 2;
-    let mut stage = Stage::of(1, &config, |_, session, request| {
+    let mut stage = scripted_of(1, &config, |_, session, request| {
         let control = CallError::ControlCode { msg: PING };
         assert_eq!(session.call(PING, "", None, 0), Err(control));
         assert_eq!(session.notify(PING, ""), Err(control));
@@ -458,7 +326,7 @@ fn what_cannot_be_sent_is_refused_with_its_reason() {
 
 #[test]
 fn a_session_knows_its_figures_and_addresses() {
-    let mut stage = Stage::new(|_, session, request| {
+    let mut stage = scripted(|_, session, request| {
         let (peer, local) = (session.peer_address(), session.local_address());
         assert!(peer.is_some() && local.is_some() && peer != local, "{peer:?} {local:?}");
         assert!(session.is_open());
@@ -484,7 +352,7 @@ fn a_session_knows_its_figures_and_addresses() {
 
 #[test]
 fn a_handler_takes_its_socket_away_with_what_was_read_of_it() {
-    let mut stage = Stage::new(|_, session, request| {
+    let mut stage = scripted(|_, session, request| {
         session.call(7, "?", None, 1).unwrap();
         session.reply(request.reply, "taken");
         session.hijack().unwrap();
@@ -529,62 +397,88 @@ fn a_handler_that_writes_nothing_answers_with_errors_and_leaves_in_order(#[case]
     assert_eq!((stats.connections, stats.counters.panics), (0, 0));
 }
 
-/// Says one thing after the other, and leaves when all is answered.
-struct Speaker {
-    says: VecDeque<(u32, &'static str, bool)>,
-    answers: Notes,
-}
+/// Takes the socket away with the first request, and does not care for it.
+struct Taker;
 
-impl Caller for Speaker {
-    fn act(&mut self, wire: &mut IprotoWire<'_>) -> Act {
-        if wire.pending() > 0 {
-            return Act::Wait;
-        }
-        match self.says.pop_front() {
-            Some((msg, body, true)) => {
-                wire.call(msg, body.as_bytes(), Duration::from_secs(10), 0);
-                Act::Wait
-            }
-            Some((msg, body, false)) => {
-                wire.notify(msg, body.as_bytes());
-                Act::Again(Duration::ZERO)
-            }
-            None => Act::Close,
-        }
-    }
-
-    fn answered(&mut self, _: &mut IprotoWire<'_>, _: u64, body: Option<&[u8]>) {
-        let answer = body.map(String::from_utf8_lossy).unwrap_or_default();
-        self.answers.borrow_mut().push(answer.into_owned());
+impl ClientHandler for Taker {
+    fn request(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: Request) {
+        session.hijack().expect("it is open");
     }
 }
 
 #[test]
-fn a_mux_sends_each_code_its_way() {
-    let mux = |_: &mut Shard| {
-        let mux = Mux::with_sessions(|_, peer| peer.address().map(|_| 0_usize))
-            .handle(1, |_, session, request| {
-                let heard = session.data.to_string();
-                session.reply(request.reply, heard);
-            })
-            .handle_notify(3, |_, session, _, body| *session.data += body.len())
-            .default(|_, session, request| {
-                session.reply(request.reply, format!("not {}", request.msg));
-            })
-            .default_notify(|_, session, msg, _| *session.data += 1000 * msg as usize);
-        assert_eq!(format!("{mux:?}"), "Mux { requests: [1], notifies: [3], .. }");
-        assert!(mux.handles(1) && !mux.handles(2));
-        mux
-    };
-    let answers = Notes::default();
-    let noting = Rc::clone(&answers);
-    let sim = Sim::seed(1).shards(1).faults(Faults::none()).drains_last().iproto(mux);
-    let sim = sim.callers(1, move |number| {
-        let says = [(3, "four", false), (4, "", false), (1, "", true), (2, "", true)];
-        // Of those that come after the first one nothing is to be known.
-        let answers = if number == 0 { Rc::clone(&noting) } else { Notes::default() };
-        Speaker { says: says.into(), answers }
+fn a_socket_that_nobody_takes_is_closed() {
+    let mut stage = Stage::with(1, &Config::default(), Notes::default(), || Taker);
+    stage.say(0, 1, 1, b"?");
+    assert_eq!(stage.heard(0), []);
+    assert!(stage.lines[0].has_ended);
+    assert_eq!(stage.bench.shard_stats().connections, 0);
+}
+
+/// Begins all sorts of things, and looks at the end of none.
+struct Careless;
+
+impl ClientHandler for Careless {
+    fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: &Opened) {
+        session.call(7, "?", SECOND, 1).expect("it is the first");
+        session.set_timer(Duration::from_millis(10), 1).expect("it is the first");
+        session.notify(7, vec![7; 100_000]).expect("an empty outbox takes any");
+    }
+}
+
+#[test]
+fn a_handler_that_looks_at_no_end_harms_nobody() {
+    let mut stage = Stage::with(1, &Config::default(), Notes::default(), || Careless);
+    stage.pass(2000);
+    let heard: Vec<usize> = stage.heard(0).iter().map(|packet| packet.body.len()).collect();
+    assert_eq!(heard, [1, 100_000]);
+    assert_eq!(stage.ask(0, 2, 1, b"?"), ERROR);
+    // Nobody is there.
+    let again = Reconnect::default().attempts(3);
+    let nobody = Connect::to("127.0.0.1:81").reconnect(again);
+    stage.bench.run(|shard| shard.connect_iproto(nobody, Careless));
+    stage.bench.advance(Duration::from_secs(50));
+    let stats = stage.bench.shard_stats();
+    assert_eq!((stats.connections, stats.counters.panics), (1, 0));
+}
+
+#[test]
+fn whatever_can_be_a_body_arrives_as_it_is() {
+    let mut stage = scripted(|shard, session, request| {
+        let Request { mut body, reply, .. } = request;
+        let kind = body.to_bytes();
+        match &*kind {
+            b"array" => drop(session.reply(reply, b"array")),
+            b"vector" => drop(session.reply(reply, &kind.to_vec())),
+            b"string" => drop(session.reply(reply, "string".to_owned())),
+            b"message" => {
+                let message = shard.message(MessageKind::Binary, &kind).expect("there is memory");
+                session.reply(reply, message);
+            }
+            b"converted" => drop(session.reply(reply, Body::from(body.into_message()))),
+            b"changed" => {
+                body.reverse();
+                body.reverse();
+                assert_eq!(body.as_ref(), &*kind);
+                session.reply(reply, body);
+            }
+            b"owned later" => reply.send(shard, kind),
+            b"body later" => reply.send(shard, body),
+            b"body elsewhere" => reply.into_remote(shard).send(body),
+            other => panic!("{other:?}"),
+        }
     });
-    sim.run().unwrap();
-    assert_eq!(*answers.borrow(), ["4004", "not 2"]);
+    for (sync, kind) in (1..).zip([
+        "array",
+        "vector",
+        "string",
+        "message",
+        "converted",
+        "changed",
+        "owned later",
+        "body later",
+        "body elsewhere",
+    ]) {
+        assert_eq!(stage.ask(0, 2, sync, kind.as_bytes()), kind.as_bytes());
+    }
 }
