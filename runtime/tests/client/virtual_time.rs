@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hioload::Compression;
+use hioload::config::{CompressionMode, Config};
 use hioload::testkit::Bench;
 use hioload::ws::{ClientHandler, Connect, ConnectError, Opened, Reconnect};
 use hioload::{
@@ -268,4 +270,93 @@ fn who_is_not_read_from_is_not_blamed_for_silence() {
     assert!(client.receive().is_some());
     client.close(CloseCode::GOING_AWAY, "");
     assert!(client.has_ended());
+}
+
+#[test]
+fn who_is_let_in_and_hears_nothing_gives_up_in_time() {
+    let bench = bench("/ws");
+    let _deaf = bench.net().listen(81).expect("the port is free");
+    let connect = Connect::to("ws://127.0.0.1:81/").timeout(Duration::from_secs(7));
+    let log = begin(&bench, connect, "");
+    bench.advance(Duration::from_millis(6999));
+    assert!(log.borrow().failed.is_empty());
+    bench.advance(Duration::from_millis(1));
+    assert_eq!(log.borrow().failed[0].0, "no connection within 7000 ms");
+    assert!(log.borrow().dropped);
+    assert_eq!(bench.shard_stats().connections, 0);
+}
+
+#[test]
+fn a_wrong_description_is_told_to_the_handler() {
+    let bench = bench("/ws");
+    let log = begin(&bench, Connect::to("http://a.example/").reconnect(Reconnect::default()), "");
+    assert!(log.borrow().failed[0].0.contains("scheme"), "{:?}", log.borrow().failed);
+    assert!(log.borrow().dropped, "nothing will become of it");
+}
+
+#[test]
+fn a_full_shard_dials_when_there_is_room_again() {
+    let mut config = Config::default();
+    config.limits.connections_max = 2;
+    let bench = Bench::with_config(&config, |_| Server);
+    let clients = [bench.connect("/ws").unwrap(), bench.connect("/ws").unwrap()];
+    let again = Reconnect::default().attempts(20);
+    let log = begin(&bench, Connect::to("ws://127.0.0.1:80/ws").reconnect(again), "");
+    assert!(log.borrow().failed[0].0.contains("limits.connections_max"));
+    drop(clients);
+    bench.advance(Duration::from_secs(60));
+    assert_eq!(log.borrow().opened.len(), 1);
+}
+
+#[test]
+fn a_shard_has_32768_clients_at_the_most() {
+    let bench = bench("/ws");
+    let hours = Duration::from_secs(36_000);
+    let waits = Reconnect::default().first(hours).max(hours);
+    let connect = || Connect::to("ws://127.0.0.1:81/").reconnect(waits);
+    let notes = Rc::new(RefCell::new(Log::default()));
+    bench.run(|shard| {
+        for _ in 0..32_768 {
+            shard.connect(connect(), Notes { log: Rc::clone(&notes), first: "" });
+        }
+    });
+    assert_eq!(notes.borrow().waits.len(), 32_768);
+    let log = begin(&bench, connect(), "");
+    assert!(log.borrow().failed[0].0.contains("too many clients"), "{:?}", log.borrow().failed);
+    assert!(log.borrow().dropped);
+}
+
+/// A handle is served by a future of the same shard.
+#[rstest]
+#[case::as_it_is(Compression::off())]
+#[case::compressed(Compression::dedicated_window())]
+fn a_future_talks_through_a_connection_of_its_shard(#[case] compression: Compression) {
+    let mut config = Config::default();
+    config.websocket.compression = CompressionMode::DedicatedWindow;
+    let bench = Bench::with_config(&config, |_| Server).route("/ws");
+    let connect = Connect::to("ws://127.0.0.1:80/ws").compression(compression);
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let hearing = Rc::clone(&heard);
+    let long = "again and ".repeat(100);
+    let said = long.clone();
+    bench.run(|shard| {
+        let opening = shard.open(connect);
+        let talk = async move {
+            let mut client = opening.await.unwrap();
+            for text in ["hello", &said] {
+                client.send(text).await.unwrap();
+            }
+            while hearing.borrow().len() < 3 {
+                let message = client.next().await.unwrap().unwrap();
+                hearing.borrow_mut().push(message.text().unwrap_or_default().to_owned());
+            }
+            client.close(CloseCode::NORMAL, "").await;
+            hearing.borrow_mut().push("closed".to_owned());
+        };
+        shard.spawn(talk).detach();
+    });
+    bench.advance(Duration::from_secs(1));
+    assert_eq!(*heard.borrow(), ["welcome", "hello", &long, "closed"]);
+    let stats = bench.shard_stats();
+    assert_eq!((stats.connections, stats.counters.panics), (0, 0));
 }
