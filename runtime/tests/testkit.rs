@@ -1,5 +1,6 @@
 //! Handlers tested without a socket: what a user's own tests may look like.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -260,6 +261,82 @@ fn a_helper_is_tested_with_a_fake_connection() {
     let mut conn = FakeWebSocketConn { answer: Sent::Dropped, ..FakeWebSocketConn::new() };
     say_goodbye(&mut conn);
     assert!(conn.is_open());
+}
+
+#[test]
+fn a_task_is_awaited_or_cancelled() {
+    let bench = Bench::new(FakeHandler::new());
+    let slept: Rc<Cell<u32>> = Rc::default();
+    bench.run(|shard| {
+        let count = |by: u32, slept: &Rc<Cell<u32>>| {
+            let (sleep, slept) = (shard.sleep(Duration::from_secs(by.into())), Rc::clone(slept));
+            shard.spawn(async move {
+                sleep.await;
+                slept.set(slept.get() + by);
+                by
+            })
+        };
+        drop(count(1, &slept));
+        let (awaited, sum) = (count(10, &slept), Rc::clone(&slept));
+        let sum_up = async move {
+            let by = awaited.await;
+            sum.set(sum.get() + 100 * by);
+        };
+        shard.spawn(sum_up).detach();
+    });
+    bench.advance(Duration::from_secs(60));
+    assert_eq!(slept.get(), 1010, "the first one is cancelled");
+}
+
+/// Says goodbye to whoever says anything, and goodbye again.
+struct Polite;
+
+impl Handler for Polite {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        fn echo(conn: &mut impl WebSocketConn, message: Message) {
+            conn.ping(b"still there?");
+            assert_eq!(conn.send(message), Sent::Queued);
+            assert!(conn.is_open() && conn.queued_bytes() > 0);
+        }
+        echo(session, message);
+        say_goodbye(session);
+        assert!(!WebSocketConn::is_open(session));
+        say_goodbye(session);
+    }
+}
+
+#[test]
+fn a_helper_does_the_same_with_a_session() {
+    let bench = Bench::new(Polite);
+    let mut client = bench.connect("/").unwrap();
+    client.send_text("hello");
+    assert_eq!(client.receive(), Some(Received::Ping(b"still there?".to_vec())));
+    assert_eq!(client.receive(), text("hello"));
+    assert_eq!(client.receive(), text("goodbye"));
+    assert_eq!(client.receive(), close(CloseCode::NORMAL, "goodbye"));
+    assert_eq!(client.receive(), None);
+    assert_eq!(bench.shard_stats().counters.panics, 0);
+}
+
+#[test]
+fn what_there_is_no_memory_for_is_dropped_and_the_session_lives() {
+    let (pool, handler, bench) = failing_bench();
+    let mut client = bench.connect("/ws").unwrap();
+    handler.reply(Reply::Text("x".repeat(100_000)));
+    // More than the block that small frames are copied into.
+    pool.fail_after(0);
+    client.send_text("no");
+    client.send_text("yes");
+    assert_eq!(handler.sent(), [Sent::Dropped, Sent::Full]);
+    assert_eq!(client.receive(), text(&"x".repeat(100_000)));
+    assert_eq!(client.receive(), None);
+    assert!(!client.has_ended());
 }
 
 /// Bytes of the messages of the scenario: one that is copied, one that stays in its buffer, one
