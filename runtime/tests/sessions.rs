@@ -9,8 +9,8 @@ use hioload::config::{Config, SlowReader};
 use hioload::shard::TIMERS_MAX;
 use hioload::testkit::{Bench, FakeHandler, HandlerCall, Opcode, Received, Reply, TestClient};
 use hioload::{
-    CloseCode, Closed, Handler, Message, MessageKind, Request, Session, SessionStats, Shard,
-    TimerRefused, Upgrade, Violation,
+    CloseCode, Closed, Handler, Message, MessageKind, Request, Sent, Session, SessionStats, Shard,
+    SubscribeError, TimerRefused, Upgrade, Violation,
 };
 use rstest::rstest;
 
@@ -291,6 +291,27 @@ fn what_is_queued_is_known_until_it_has_left() {
     assert_eq!(bench.shard_stats().counters.panics, 0);
 }
 
+#[test]
+fn who_closes_begins_nothing_more() {
+    let (bench, _) = scripted(
+        || Upgrade::accept(()),
+        |session, _| {
+            session.close(CloseCode::NORMAL, "enough");
+            assert_eq!(session.subscribe("news"), Err(SubscribeError::NotOpen));
+            assert_eq!(session.set_timer(ms(1), 1), Err(TimerRefused));
+            assert_eq!(session.send_text("one more thing"), Sent::Dropped);
+            session.set_deadline(ms(1), CloseCode::POLICY);
+            session.pause();
+            session.ping(b"?");
+        },
+    );
+    let mut client = bench.connect("/").unwrap();
+    client.send_text("bye");
+    let close = Received::Close { code: Some(CloseCode::NORMAL), reason: "enough".into() };
+    assert_eq!((client.receive(), client.receive()), (Some(close), None));
+    assert_eq!(bench.shard_stats().counters.panics, 0);
+}
+
 /// Writes nothing but what it must.
 struct Bare;
 
@@ -304,6 +325,8 @@ impl Handler for Bare {
     fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
         session.set_timer(ms(5), 1).expect("it is the only one");
         assert_eq!(format!("{message:?}"), "Message { kind: Text, len: 4 }");
+        let frame = hioload_protocol::ws::frame::Header::of(&message, None);
+        assert_eq!((frame.opcode, frame.len), (Opcode::Text, 4));
         session.send_binary(&[7; 50_000]);
     }
 }

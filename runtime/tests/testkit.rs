@@ -339,6 +339,36 @@ fn what_there_is_no_memory_for_is_dropped_and_the_session_lives() {
     assert!(!client.has_ended());
 }
 
+#[test]
+fn a_message_for_whose_rest_there_is_no_memory_is_refused() {
+    let (pool, handler, bench) = failing_bench();
+    let mut client = bench.connect("/ws").unwrap();
+    pool.fail_after(0);
+    // The header of a mebibyte, and not a byte of it.
+    client.send_bytes(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4]);
+    let received = client.receive();
+    let refused =
+        matches!(received, Some(Received::Close { code: Some(CloseCode::TRY_AGAIN), .. }));
+    assert!(refused, "{received:?}");
+    let end = HandlerCall::Closed(Closed::OutOfMemory);
+    assert_eq!(handler.calls().last(), Some(&end));
+}
+
+#[test]
+fn a_large_text_is_checked_to_its_last_byte() {
+    let (handler, _bench, mut client) = fake();
+    let mut payload = vec![b'x'; 100_000];
+    payload[99_999] = 0xff;
+    // The first part is read, the rest goes straight into the memory of the message.
+    client.send_bytes(&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0x86, 0xa0, 0, 0, 0, 0]);
+    client.send_bytes(&payload[..1000]);
+    client.send_bytes(&payload[1000..]);
+    let Some(Received::Close { code, .. }) = client.receive() else { panic!("a close frame") };
+    assert_eq!(code, Some(CloseCode::INVALID_PAYLOAD));
+    let end = HandlerCall::Closed(Closed::Violation(Violation::TextNotUtf8));
+    assert_eq!(handler.calls().last(), Some(&end));
+}
+
 /// Bytes of the messages of the scenario: one that is copied, one that stays in its buffer, one
 /// that does not fit into a buffer, and so is put together.
 const SIZES: [usize; 3] = [10, 5000, 200_000];

@@ -360,3 +360,50 @@ fn a_future_talks_through_a_connection_of_its_shard(#[case] compression: Compres
     let stats = bench.shard_stats();
     assert_eq!((stats.connections, stats.counters.panics), (0, 0));
 }
+
+/// Does with its own connection what a session can do.
+struct Versatile(Rc<RefCell<Vec<String>>>);
+
+impl ClientHandler for Versatile {
+    fn opened(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, _: &Opened) {
+        session.subscribe("news").expect("it is open");
+        session.set_timer(Duration::from_secs(1), 7).expect("it is the only one");
+        // More than is copied, from where it lies; and more than an outbox takes at ease.
+        for len in [5000, 100_000] {
+            let message = shard.message(MessageKind::Binary, &vec![7; len]);
+            session.send(message.expect("there is memory"));
+        }
+    }
+
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, message: Message) {
+        let same = message.iter().all(|byte| *byte == 7);
+        self.0.borrow_mut().push(format!("{} of the same {same}", message.len()));
+    }
+
+    fn drained(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
+        self.0.borrow_mut().push("drained".to_owned());
+    }
+
+    fn timer(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, token: u64) {
+        self.0.borrow_mut().push(format!("timer {token}"));
+        let news = shard.message(MessageKind::Binary, &[7; 9]).expect("there is memory");
+        assert_eq!(shard.publish("news", news), 1);
+        assert!(session.is_open());
+    }
+}
+
+#[test]
+fn a_session_of_ours_can_do_what_others_can() {
+    let bench = Bench::new(Server).route("/ws");
+    let notes = Rc::new(RefCell::new(Vec::new()));
+    let handler = Versatile(Rc::clone(&notes));
+    bench.run(|shard| shard.connect(Connect::to("ws://127.0.0.1:80/ws"), handler));
+    bench.advance(Duration::from_secs(2));
+    let mut notes = notes.take();
+    notes.sort();
+    let echoes = ["100000 of the same true", "5000 of the same true", "9 of the same true"];
+    let others = ["7 of the same false", "drained", "timer 7"];
+    let mut expected = [&echoes[..], &others].concat();
+    expected.sort();
+    assert_eq!(notes, expected, "the welcome has 7 bytes");
+}

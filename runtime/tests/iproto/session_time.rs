@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hioload::config::Config;
+use hioload::config::{Config, SlowReader};
 use hioload::iproto::{
     Body, CallError, ClientHandler, Closed, Connect, HEADER_BYTES, Hijacked, Opened, PING,
     Reconnect, Reply, Request, SHUTDOWN, Session,
 };
-use hioload::{MessageKind, Shard};
+use hioload::{MessageKind, Sent, Shard};
 use rstest::rstest;
 
 use crate::stage::{Notes, Stage};
@@ -372,6 +372,72 @@ fn a_handler_takes_its_socket_away_with_what_was_read_of_it() {
     ];
     assert_eq!(stage.notes(), expected);
     assert_eq!(stage.bench.shard_stats().connections, 0);
+}
+
+/// Takes the socket away after a while, behind much that is queued.
+struct Later(Rc<RefCell<Option<Hijacked>>>);
+
+impl ClientHandler for Later {
+    fn opened(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: &Opened) {
+        session.set_timer(Duration::from_millis(50), 1).expect("it is the only one");
+    }
+
+    fn timer(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, _: u64) {
+        session.notify(5, vec![5; 200_000]).expect("an empty outbox takes any");
+        session.hijack().expect("it is open");
+    }
+
+    fn hijacked(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, hijacked: Hijacked) {
+        *self.0.borrow_mut() = Some(hijacked);
+    }
+}
+
+/// A large body is received straight into its memory, of which a part is with the reactor then.
+#[test]
+fn a_socket_that_is_taken_in_the_middle_of_a_body_loses_no_byte_of_it() {
+    let given: Rc<RefCell<Option<Hijacked>>> = Rc::default();
+    let make = || Later(Rc::clone(&given));
+    let mut stage = Stage::with(1, &Config::default(), Notes::default(), make);
+    stage.reads(0, false);
+    let large: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
+    let large = packet(1, 2, &large);
+    let parts: Vec<&[u8]> = large.chunks(20_000).collect();
+    stage.write(0, parts[0]);
+    stage.write(0, parts[1]);
+    stage.pass(50);
+    stage.write(0, parts[2]);
+    assert!(given.borrow().is_none(), "what is queued has not left");
+    stage.reads(0, true);
+    stage.pass(1);
+    let Hijacked { connection, unread } = given.take().expect("it has left");
+    stage.take(connection);
+    parts[3..].iter().for_each(|part| stage.write(0, part));
+    assert!([&unread[..], &stage.lines[1].incoming].concat() == large);
+}
+
+#[rstest]
+#[case::paused(SlowReader::Pause, "closed: SlowReader")]
+#[case::dropped(SlowReader::Drop, "told 6: 0 bytes")]
+fn a_reply_that_no_outbox_takes_ends_the_connection_unless_it_may_be_lost(
+    #[case] policy: SlowReader,
+    #[case] last: &str,
+) {
+    let mut config = Config::default();
+    config.websocket.slow_reader = policy;
+    config.websocket.message_bytes_max = 100_000;
+    config.websocket.outbox_max_bytes = 300_000;
+    let mut stage = scripted_of(1, &config, |_, session, request| {
+        session.notify(5, vec![5; 200_000]).unwrap();
+        assert_eq!(session.reply(request.reply, vec![6; 200_000]), Sent::Dropped);
+        if session.is_open() {
+            assert_eq!(session.notify(5, vec![5; 200_000]), Err(CallError::Full));
+            assert_eq!(session.call(5, vec![5; 200_000], None, 1), Err(CallError::Full));
+        }
+    });
+    stage.say(0, 1, 1, b"");
+    assert_eq!(stage.heard(0).len(), 1, "what was queued leaves");
+    stage.say(0, 6, 0, b"");
+    assert_eq!(stage.notes(), [last]);
 }
 
 #[rstest]

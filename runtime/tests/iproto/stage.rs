@@ -7,7 +7,7 @@ use std::time::Duration;
 use hioload::config::Config;
 use hioload::iproto::{ClientHandler, Connect, HEADER_BYTES, Header};
 use hioload::reactor::sim::{SimConfig, SimReactor};
-use hioload::reactor::{Event, Reactor, Receive, Socket, Token};
+use hioload::reactor::{Connection, Event, Reactor, Receive, Socket, Token};
 use hioload::testkit::Bench;
 use hioload_pools::{Arena, ArenaConfig, BytePool};
 
@@ -24,7 +24,7 @@ pub(crate) type Notes = Rc<RefCell<Vec<String>>>;
 /// One connection of the shard, from its other side.
 pub(crate) struct Line {
     socket: Socket,
-    incoming: Vec<u8>,
+    pub(crate) incoming: Vec<u8>,
     pub(crate) has_ended: bool,
 }
 
@@ -77,12 +77,7 @@ impl Stage {
 
     fn happened(&mut self, token: Token, event: Event) {
         match event {
-            Event::Accepted(connection) => {
-                let token = Token(self.lines.len() as u64);
-                let socket = self.others.adopt(connection, token).unwrap();
-                self.others.receive(socket, Receive::Pool);
-                self.lines.push(Line { socket, incoming: Vec::new(), has_ended: false });
-            }
+            Event::Accepted(connection) => self.take(connection),
             Event::Received(lease) => {
                 self.lines[token.0 as usize].incoming.extend_from_slice(&lease);
             }
@@ -93,6 +88,14 @@ impl Stage {
             }
             _ => {}
         }
+    }
+
+    /// Reads from a connection as a line of its own.
+    pub(crate) fn take(&mut self, connection: Connection) {
+        let token = Token(self.lines.len() as u64);
+        let socket = self.others.adopt(connection, token).unwrap();
+        self.others.receive(socket, Receive::Pool);
+        self.lines.push(Line { socket, incoming: Vec::new(), has_ended: false });
     }
 
     /// Lets milliseconds pass, each with all that happens in it.
@@ -112,6 +115,13 @@ impl Stage {
         let mut lease = self.pool.acquire(bytes.len(), bytes.len()).unwrap();
         lease.copy_from_slice(bytes);
         self.others.send(self.lines[line].socket, [lease.freeze()]);
+        self.exchange();
+    }
+
+    /// Whether the peer at the other end of this line reads.
+    pub(crate) fn reads(&mut self, line: usize, reads: bool) {
+        let mode = if reads { Receive::Pool } else { Receive::Paused };
+        self.others.receive(self.lines[line].socket, mode);
         self.exchange();
     }
 
