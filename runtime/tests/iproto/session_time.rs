@@ -515,7 +515,10 @@ fn whatever_can_be_a_body_arrives_as_it_is() {
         let kind = body.to_bytes();
         match &*kind {
             b"array" => drop(session.reply(reply, b"array")),
-            b"vector" => drop(session.reply(reply, &kind.to_vec())),
+            b"vector" => {
+                let vector = kind.to_vec();
+                session.reply(reply, &vector);
+            }
             b"string" => drop(session.reply(reply, "string".to_owned())),
             b"message" => {
                 let message = shard.message(MessageKind::Binary, &kind).expect("there is memory");
