@@ -436,3 +436,38 @@ mod s4_1_client {
         assert_eq!(accept_key(KEY), *b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 }
+
+/// RFC 9110 section 15: the phrases are of no use to programs, and of some to people.
+#[rstest]
+#[case(200, "OK")]
+#[case(201, "Created")]
+#[case(202, "Accepted")]
+#[case(204, "No Content")]
+#[case(301, "Moved Permanently")]
+#[case(302, "Found")]
+#[case(303, "See Other")]
+#[case(304, "Not Modified")]
+#[case(307, "Temporary Redirect")]
+#[case(308, "Permanent Redirect")]
+#[case(406, "Not Acceptable")]
+#[case(408, "Request Timeout")]
+#[case(409, "Conflict")]
+#[case(410, "Gone")]
+#[case(414, "URI Too Long")]
+#[case(421, "Misdirected Request")]
+#[case(429, "Too Many Requests")]
+#[case(501, "Not Implemented")]
+#[case(502, "Bad Gateway")]
+#[case(504, "Gateway Timeout")]
+#[case::of_nobody(299, "")]
+fn a_status_has_its_phrase(#[case] status: u16, #[case] phrase: &str) {
+    let mut out = Vec::new();
+    Response::json(status, "{}").write_to(&mut out, false);
+    let written = String::from_utf8(out).expect("ASCII");
+    assert!(written.starts_with(&format!("HTTP/1.1 {status} {phrase}\r\n")), "{written}");
+    assert!(written.contains("Content-Type: application/json\r\n"), "{written}");
+    // RFC 9110 sections 8.6 and 15.4.5: these have no body, and 204 has no length of one.
+    let has_body = !matches!(status, 204 | 304);
+    assert_eq!(written.ends_with("\r\n\r\n{}"), has_body, "{written}");
+    assert_eq!(written.contains("Content-Length: 2\r\n"), status != 204, "{written}");
+}

@@ -247,6 +247,19 @@ fn refused_memory_is_an_answer(#[values(true, false)] direct: bool) {
     }
 }
 
+/// Not even a byte of the body has come, and the connection is asked where to receive the first.
+#[test]
+fn what_is_received_directly_needs_memory_too() {
+    let stream = packet(1, 1, &[5; 100_000]);
+    let mut side = Side::default();
+    side.memory.refuse_from = Some(1);
+    assert_eq!(side.read(&stream[..12]), [], "a header pins nothing");
+    let refused = side.read_direct(&mut &stream[12..], 1_000);
+    assert_eq!(refused, Some(vec![Seen::Failed(Violation::OutOfMemory)]));
+    assert_eq!(side.read_direct(&mut &stream[12..], 1_000), None, "nothing more is lent");
+    assert_eq!(side.read(&stream[12..]), [], "nor is anything read");
+}
+
 #[test]
 fn small_packets_can_be_appended_whole() {
     let mut out = Vec::new();

@@ -129,6 +129,19 @@ fn the_tail_may_be_split_off_and_put_back() {
     assert!(connection.buffer_mut().is_none());
 }
 
+/// Not even a byte of the payload has come, and the connection is asked where to receive the first.
+#[test]
+fn what_is_received_directly_needs_memory_too() {
+    let frame = client(Opcode::Binary, &[1; 100_000]);
+    let mut peer = Peer::new(Role::Server);
+    peer.memory.refuse_from = Some(1);
+    assert_eq!(peer.read(&frame[..14]), [], "a header pins nothing");
+    let refused = peer.read_direct(&mut &frame[14..], 1_000);
+    assert_eq!(refused, Some(vec![Seen::Failed(Violation::OutOfMemory)]));
+    assert_eq!(peer.connection.state(), State::Failed);
+    assert_eq!(peer.read_direct(&mut &frame[14..], 1_000), None, "nothing more is lent");
+}
+
 /// A stream that asks for memory in every way: cut, fragmented, growing, control frames.
 fn hungry_stream() -> Vec<Vec<u8>> {
     let large = client(Opcode::Binary, &vec![5; 300_000]);

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hioload::config::Config;
+use hioload::iproto::Mux;
+use hioload::testkit::sim::{Act, Caller, Faults, IprotoWire, Sim};
 use hioload::testkit::{Bench, Peer};
 use hioload::{
-    CloseCode, Closed, Handler, Message, MessageKind, Request, Session, SessionId, Shard, Upgrade,
-    Violation,
+    CloseCode, Closed, Handler, Message, MessageKind, Request, Session, SessionId, Shard, Time,
+    Upgrade, Violation,
 };
 use rstest::rstest;
 
@@ -308,4 +310,52 @@ fn a_flood_of_panics_is_counted_when_it_is_over() {
     assert!(lines[5].contains("unsaid=7"), "{lines:#?}");
     bench.advance(Duration::from_secs(600));
     assert_eq!(log.lines().len(), 6);
+}
+
+/// Asks for what nobody serves: so often at once, and once more after a minute.
+struct Curious {
+    at_once: u32,
+    more_at: Option<Time>,
+}
+
+impl Caller for Curious {
+    fn act(&mut self, wire: &mut IprotoWire<'_>) -> Act {
+        if wire.pending() > 0 {
+            return Act::Wait;
+        }
+        if self.at_once > 0 {
+            self.at_once -= 1;
+            let after = Duration::from_secs(61);
+            self.more_at.get_or_insert(wire.now().after(after));
+        } else {
+            let Some(at) = self.more_at else { return Act::Close };
+            if wire.now() < at {
+                return Act::Again(at.since(wire.now()));
+            }
+            self.more_at = None;
+        }
+        wire.call(77, b"?", Duration::from_secs(10), 0);
+        Act::Wait
+    }
+
+    fn answered(&mut self, wire: &mut IprotoWire<'_>, _: u64, body: Option<&[u8]>) {
+        if body != Some(&[0xff; 4]) {
+            wire.fail("a code that nobody serves is answered with an error, at once");
+        }
+    }
+}
+
+#[test]
+fn codes_that_nobody_serves_are_a_line_a_minute() {
+    let log = Log::default();
+    let sim = Sim::seed(1).shards(1).faults(Faults::none()).drains_last();
+    let sim = sim.iproto(|_shard| Mux::new()).callers(1, |number| {
+        let at_once = if number == 0 { 10 } else { 0 };
+        Curious { at_once, more_at: None }
+    });
+    tracing::subscriber::with_default(log.subscriber(), || sim.run().unwrap());
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("no handler for this code") && lines[0].contains("count=1"));
+    assert!(lines[1].contains("count=10"), "{lines:?}");
 }

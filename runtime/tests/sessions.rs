@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use hioload::config::{Config, SlowReader};
 use hioload::shard::TIMERS_MAX;
-use hioload::testkit::{Bench, FakeHandler, HandlerCall, Received, Reply, TestClient};
+use hioload::testkit::{Bench, FakeHandler, HandlerCall, Opcode, Received, Reply, TestClient};
 use hioload::{
-    CloseCode, Closed, Handler, Message, MessageKind, Request, Session, SessionStats, Shard,
-    TimerRefused, Upgrade, Violation,
+    CloseCode, Closed, Handler, Message, MessageKind, Request, Sent, Session, SessionStats, Shard,
+    SubscribeError, TimerRefused, Upgrade, Violation,
 };
 use rstest::rstest;
 
@@ -239,6 +239,113 @@ fn figures_are_kept_for_who_asks() {
 }
 
 #[test]
+fn who_was_paused_is_read_from_where_it_was_left() {
+    let idle = ms(Config::default().websocket.idle_timeout_ms);
+    let (bench, notes) = scripted(
+        || Upgrade::accept(()),
+        move |session, text| match text {
+            "pause" => {
+                session.pause();
+                session.set_timer(idle * 3, 1).unwrap();
+            }
+            "timer" => session.resume(),
+            text => drop(session.send_text(text)),
+        },
+    );
+    let mut client = bench.connect("/").unwrap();
+    client.send_text("pause");
+    client.send_frame(false, Opcode::Text, b"half of it ");
+    client.ping(b"?");
+    client.send_frame(true, Opcode::Continuation, b"and the rest");
+    bench.advance(idle * 3 - ms(1));
+    assert_eq!(client.receive(), None, "neither its silence nor the age of its message counts");
+    assert!(!client.has_ended());
+    bench.advance(ms(1));
+    assert_eq!(client.receive(), Some(Received::Pong(b"?".to_vec())));
+    assert_eq!(client.receive(), Some(Received::Text("half of it and the rest".into())));
+    // From here on it counts again.
+    bench.advance(idle / 2);
+    assert_eq!(client.receive(), Some(Received::Ping(Vec::new())));
+    bench.advance(idle / 2);
+    client.receive();
+    client.close(CloseCode::GOING_AWAY, "");
+    assert!(notes.borrow().last().unwrap().starts_with("Idle"), "{notes:?}");
+}
+
+#[test]
+fn what_is_queued_is_known_until_it_has_left() {
+    let (bench, _) = scripted(
+        || Upgrade::accept(()),
+        |session, _| {
+            assert_eq!(session.queued_bytes(), 0);
+            session.send_text("four");
+            session.send_binary(&[0; 200]);
+            session.ping(b"!");
+            assert_eq!(session.queued_bytes(), 2 + 4 + 4 + 200 + 2 + 1);
+        },
+    );
+    let mut client = bench.connect("/").unwrap();
+    client.send_text("one");
+    client.send_text("two");
+    assert_eq!(std::iter::from_fn(|| client.receive()).count(), 6);
+    assert_eq!(bench.shard_stats().counters.panics, 0);
+}
+
+#[test]
+fn who_closes_begins_nothing_more() {
+    let (bench, _) = scripted(
+        || Upgrade::accept(()),
+        |session, _| {
+            session.close(CloseCode::NORMAL, "enough");
+            assert_eq!(session.subscribe("news"), Err(SubscribeError::NotOpen));
+            assert_eq!(session.set_timer(ms(1), 1), Err(TimerRefused));
+            assert_eq!(session.send_text("one more thing"), Sent::Dropped);
+            session.set_deadline(ms(1), CloseCode::POLICY);
+            session.pause();
+            session.ping(b"?");
+        },
+    );
+    let mut client = bench.connect("/").unwrap();
+    client.send_text("bye");
+    let close = Received::Close { code: Some(CloseCode::NORMAL), reason: "enough".into() };
+    assert_eq!((client.receive(), client.receive()), (Some(close), None));
+    assert_eq!(bench.shard_stats().counters.panics, 0);
+}
+
+/// Writes nothing but what it must.
+struct Bare;
+
+impl Handler for Bare {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        session.set_timer(ms(5), 1).expect("it is the only one");
+        assert_eq!(format!("{message:?}"), "Message { kind: Text, len: 4 }");
+        let frame = hioload_protocol::ws::frame::Header::of(&message, None);
+        assert_eq!((frame.opcode, frame.len), (Opcode::Text, 4));
+        session.send_binary(&[7; 50_000]);
+    }
+}
+
+#[test]
+fn a_handler_need_not_look_at_anything_but_messages() {
+    let bench = Bench::new(Bare);
+    let mut client = bench.connect("/").unwrap();
+    (0..4).for_each(|_| client.send_text("more"));
+    bench.advance(ms(10));
+    let received = std::iter::from_fn(|| client.receive());
+    assert!(received.eq(vec![Received::Binary(vec![7; 50_000]); 4]));
+    client.close(CloseCode::NORMAL, "");
+    assert!(matches!(client.receive(), Some(Received::Close { .. })));
+    let stats = bench.shard_stats();
+    assert_eq!((stats.counters.panics, stats.connections), (0, 0));
+}
+
+#[test]
 fn a_drain_that_takes_too_long_ends_what_is_left_and_rests() {
     let mut config = Config::default();
     config.shutdown.drain_ms = 300;
@@ -285,7 +392,7 @@ fn each_end_has_its_cause() {
     });
     assert_eq!((cause, cause.code()), (Closed::Panicked, Some(CloseCode::INTERNAL)));
     let cause = end(&plain, |_, _, client| {
-        client.send_frame(false, hioload::testkit::Opcode::Text, b"the beginning");
+        client.send_frame(false, Opcode::Text, b"the beginning");
     });
     assert_eq!((cause, cause.code()), (Closed::MessageTooOld, Some(CloseCode::POLICY)));
     let cause = end(&plain, |_, _, client| client.send_bytes(&[0xf1, 0x80, 0, 0, 0, 0]));

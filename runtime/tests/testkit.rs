@@ -1,5 +1,6 @@
 //! Handlers tested without a socket: what a user's own tests may look like.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -72,6 +73,20 @@ fn a_message_larger_than_every_window_is_echoed() {
     let large: Vec<u8> = (0..1_000_000_u32).map(|number| (number % 251) as u8).collect();
     client.send_binary(&large);
     assert!(client.receive() == Some(Received::Binary(large)), "it came back changed");
+}
+
+/// A clock that stands still would let it spin for ever.
+#[test]
+fn a_shard_that_may_spin_rests_on_a_bench() {
+    let mut config = Config::default();
+    config.server.spin_us = 1000;
+    let bench = Bench::with_config(&config, |_| FakeHandler::new());
+    let mut client = bench.connect("/ws").unwrap();
+    for _ in 0..10 {
+        client.send_text("quickly");
+        assert_eq!(client.receive(), text("quickly"));
+    }
+    bench.advance(Duration::from_secs(1));
 }
 
 #[test]
@@ -246,6 +261,112 @@ fn a_helper_is_tested_with_a_fake_connection() {
     let mut conn = FakeWebSocketConn { answer: Sent::Dropped, ..FakeWebSocketConn::new() };
     say_goodbye(&mut conn);
     assert!(conn.is_open());
+}
+
+#[test]
+fn a_task_is_awaited_or_cancelled() {
+    let bench = Bench::new(FakeHandler::new());
+    let slept: Rc<Cell<u32>> = Rc::default();
+    bench.run(|shard| {
+        let count = |by: u32, slept: &Rc<Cell<u32>>| {
+            let (sleep, slept) = (shard.sleep(Duration::from_secs(by.into())), Rc::clone(slept));
+            shard.spawn(async move {
+                sleep.await;
+                slept.set(slept.get() + by);
+                by
+            })
+        };
+        drop(count(1, &slept));
+        let (awaited, sum) = (count(10, &slept), Rc::clone(&slept));
+        let sum_up = async move {
+            let by = awaited.await;
+            sum.set(sum.get() + 100 * by);
+        };
+        shard.spawn(sum_up).detach();
+    });
+    bench.advance(Duration::from_secs(60));
+    assert_eq!(slept.get(), 1010, "the first one is cancelled");
+}
+
+/// Says goodbye to whoever says anything, and goodbye again.
+struct Polite;
+
+impl Handler for Polite {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Shard, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
+    }
+
+    fn message(&mut self, _: &mut Shard, session: &mut Session<'_, ()>, message: Message) {
+        fn echo(conn: &mut impl WebSocketConn, message: Message) {
+            conn.ping(b"still there?");
+            assert_eq!(conn.send(message), Sent::Queued);
+            assert!(conn.is_open() && conn.queued_bytes() > 0);
+        }
+        echo(session, message);
+        say_goodbye(session);
+        assert!(!WebSocketConn::is_open(session));
+        say_goodbye(session);
+    }
+}
+
+#[test]
+fn a_helper_does_the_same_with_a_session() {
+    let bench = Bench::new(Polite);
+    let mut client = bench.connect("/").unwrap();
+    client.send_text("hello");
+    assert_eq!(client.receive(), Some(Received::Ping(b"still there?".to_vec())));
+    assert_eq!(client.receive(), text("hello"));
+    assert_eq!(client.receive(), text("goodbye"));
+    assert_eq!(client.receive(), close(CloseCode::NORMAL, "goodbye"));
+    assert_eq!(client.receive(), None);
+    assert_eq!(bench.shard_stats().counters.panics, 0);
+}
+
+#[test]
+fn what_there_is_no_memory_for_is_dropped_and_the_session_lives() {
+    let (pool, handler, bench) = failing_bench();
+    let mut client = bench.connect("/ws").unwrap();
+    handler.reply(Reply::Text("x".repeat(100_000)));
+    // More than the block that small frames are copied into.
+    pool.fail_after(0);
+    client.send_text("no");
+    client.send_text("yes");
+    assert_eq!(handler.sent(), [Sent::Dropped, Sent::Full]);
+    assert_eq!(client.receive(), text(&"x".repeat(100_000)));
+    assert_eq!(client.receive(), None);
+    assert!(!client.has_ended());
+}
+
+#[test]
+fn a_message_for_whose_rest_there_is_no_memory_is_refused() {
+    let (pool, handler, bench) = failing_bench();
+    let mut client = bench.connect("/ws").unwrap();
+    pool.fail_after(0);
+    // The header of a mebibyte, and not a byte of it.
+    client.send_bytes(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4]);
+    let received = client.receive();
+    let refused =
+        matches!(received, Some(Received::Close { code: Some(CloseCode::TRY_AGAIN), .. }));
+    assert!(refused, "{received:?}");
+    let end = HandlerCall::Closed(Closed::OutOfMemory);
+    assert_eq!(handler.calls().last(), Some(&end));
+}
+
+#[test]
+fn a_large_text_is_checked_to_its_last_byte() {
+    let (handler, _bench, mut client) = fake();
+    let mut payload = vec![b'x'; 100_000];
+    payload[99_999] = 0xff;
+    // The first part is read, the rest goes straight into the memory of the message.
+    client.send_bytes(&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0x86, 0xa0, 0, 0, 0, 0]);
+    client.send_bytes(&payload[..1000]);
+    client.send_bytes(&payload[1000..]);
+    let Some(Received::Close { code, .. }) = client.receive() else { panic!("a close frame") };
+    assert_eq!(code, Some(CloseCode::INVALID_PAYLOAD));
+    let end = HandlerCall::Closed(Closed::Violation(Violation::TextNotUtf8));
+    assert_eq!(handler.calls().last(), Some(&end));
 }
 
 /// Bytes of the messages of the scenario: one that is copied, one that stays in its buffer, one

@@ -1,12 +1,10 @@
 //! The route of one connection to another server: one of a server that is dialled instead, and how
 //! that is done for WebSocket.
 
-use std::any::Any;
 use std::time::Duration;
 
 use hioload_pools::{Lease, ObjectPool};
 use hioload_protocol::deflate::Agreement;
-use hioload_protocol::http::WebSocketRequest;
 use hioload_protocol::ws::{self, Role};
 
 use super::Shard;
@@ -15,7 +13,7 @@ use super::handler::{Closed, Handler, Upgrade};
 use super::iproto::Late;
 use super::message::Message;
 use super::request::Request;
-use super::route::{Context, Outcome, Route};
+use super::route::{Context, Route};
 use super::session::Session;
 use super::share::Share;
 use super::websocket::WebSocketRoute;
@@ -99,31 +97,6 @@ pub(crate) trait DialledRoute: Route {
 pub(crate) struct ClientRoute<R>(pub(crate) R);
 
 impl<R: DialledRoute> Route for ClientRoute<R> {
-    fn upgrade(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        unreachable!("no path leads to a client's route");
-    }
-
-    fn answered(
-        &mut self,
-        _: &mut Context<'_>,
-        _: &mut Entry,
-        _: Box<dyn Any>,
-        _: &Request<'_>,
-        _: &WebSocketRequest<'_>,
-    ) -> Outcome {
-        unreachable!("no path leads to a client's route");
-    }
-
-    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
-        unreachable!("no listener leads to a client's route");
-    }
-
     fn client(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {
         self.0.told(cx, call);
     }

@@ -81,8 +81,10 @@ pub(crate) trait Route {
         Outcome::no_websocket()
     }
 
-    /// A raw connection was accepted.
-    fn accepted(&mut self, cx: &mut Context<'_>, entry: &mut Entry);
+    /// A raw connection was accepted. Only the routes of listeners have such.
+    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
+        unreachable!("no listener leads to this route");
+    }
 
     /// Something happened to the client of this route. The routes of a server have none.
     fn client(&mut self, cx: &mut Context<'_>, call: ClientCall<'_>) {

@@ -44,6 +44,12 @@ impl Settings {
     pub(crate) fn backlog_ms(&self, bytes: usize) -> u64 {
         self.progress_timeout_ms + (bytes as u64 * 1000).div_ceil(BACKLOG_BYTES_A_SECOND)
     }
+
+    /// Those of a shard in virtual time: its clock stands still while it looks for something to do,
+    /// so that it would spin for ever.
+    pub(crate) fn simulated(config: &Config) -> Self {
+        Self { spin: Duration::ZERO, ..Self::from(config) }
+    }
 }
 
 impl From<&Config> for Settings {

@@ -186,10 +186,6 @@ impl<H: Handler> Route for WebSocketRoute<H> {
         }
     }
 
-    fn accepted(&mut self, _: &mut Context<'_>, _: &mut Entry) {
-        unreachable!("a WebSocket route takes its sessions from upgrades only");
-    }
-
     fn received(
         &mut self,
         cx: &mut Context<'_>,

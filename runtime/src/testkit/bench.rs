@@ -114,7 +114,7 @@ impl Bench {
         let mut turn = Turn::new(Parts {
             reactor,
             place: ShardPlace { shard: 0, cpu: 0, node: None },
-            settings: Settings::from(config),
+            settings: Settings::simulated(config),
             pool,
             letters,
             handles: Arc::new([handle.clone()]),

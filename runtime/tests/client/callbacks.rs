@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hioload::config::ReactorChoice;
+use hioload::config::{ReactorChoice, ShardCount};
 use hioload::ws::{ClientHandler, ClientId, Connect, ConnectError, Connector, Opened, Reconnect};
 use hioload::{CloseCode, Closed, Message, Session, Shard};
 use hioload_protocol::ws::Opcode;
@@ -185,6 +185,27 @@ fn an_attempt_can_be_cancelled(
     let id = client.id;
     connector.handle().run(move |shard| shard.close_client(id, CloseCode::NORMAL)).unwrap();
     assert_eq!(client.next(), Told::Dropped);
+}
+
+#[rstest]
+fn another_shard_may_close_it(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let (server, url) = echo(reactor, |config| config.server.shards = ShardCount::Exactly(2));
+    let (sender, told) = mpsc::channel();
+    let (ids, id) = mpsc::channel();
+    let begin = move |shard: &mut Shard| {
+        ids.send(shard.connect(Connect::to(&url), Teller(sender))).unwrap();
+    };
+    server.handles()[0].run(begin).unwrap();
+    let client = Told1 { told, id: id.recv_timeout(PATIENCE).unwrap() };
+    assert_eq!(client.next(), Told::Opened(1, None));
+    assert_eq!(client.next(), Told::Message("hello".to_owned()));
+    let id = client.id;
+    server.handles()[1].run(move |shard| shard.close_client(id, CloseCode::NORMAL)).unwrap();
+    assert_eq!(client.next(), Told::Closed(Closed::ByHandler(CloseCode::NORMAL)));
+    assert_eq!(client.next(), Told::Dropped);
+    server.stop().unwrap();
 }
 
 #[rstest]

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hioload::Compression;
+use hioload::config::{CompressionMode, Config};
 use hioload::testkit::Bench;
 use hioload::ws::{ClientHandler, Connect, ConnectError, Opened, Reconnect};
 use hioload::{
@@ -268,4 +270,140 @@ fn who_is_not_read_from_is_not_blamed_for_silence() {
     assert!(client.receive().is_some());
     client.close(CloseCode::GOING_AWAY, "");
     assert!(client.has_ended());
+}
+
+#[test]
+fn who_is_let_in_and_hears_nothing_gives_up_in_time() {
+    let bench = bench("/ws");
+    let _deaf = bench.net().listen(81).expect("the port is free");
+    let connect = Connect::to("ws://127.0.0.1:81/").timeout(Duration::from_secs(7));
+    let log = begin(&bench, connect, "");
+    bench.advance(Duration::from_millis(6999));
+    assert!(log.borrow().failed.is_empty());
+    bench.advance(Duration::from_millis(1));
+    assert_eq!(log.borrow().failed[0].0, "no connection within 7000 ms");
+    assert!(log.borrow().dropped);
+    assert_eq!(bench.shard_stats().connections, 0);
+}
+
+#[test]
+fn a_wrong_description_is_told_to_the_handler() {
+    let bench = bench("/ws");
+    let log = begin(&bench, Connect::to("http://a.example/").reconnect(Reconnect::default()), "");
+    assert!(log.borrow().failed[0].0.contains("scheme"), "{:?}", log.borrow().failed);
+    assert!(log.borrow().dropped, "nothing will become of it");
+}
+
+#[test]
+fn a_full_shard_dials_when_there_is_room_again() {
+    let mut config = Config::default();
+    config.limits.connections_max = 2;
+    let bench = Bench::with_config(&config, |_| Server);
+    let clients = [bench.connect("/ws").unwrap(), bench.connect("/ws").unwrap()];
+    let again = Reconnect::default().attempts(20);
+    let log = begin(&bench, Connect::to("ws://127.0.0.1:80/ws").reconnect(again), "");
+    assert!(log.borrow().failed[0].0.contains("limits.connections_max"));
+    drop(clients);
+    bench.advance(Duration::from_secs(60));
+    assert_eq!(log.borrow().opened.len(), 1);
+}
+
+#[test]
+fn a_shard_has_32768_clients_at_the_most() {
+    let bench = bench("/ws");
+    let hours = Duration::from_secs(36_000);
+    let waits = Reconnect::default().first(hours).max(hours);
+    let connect = || Connect::to("ws://127.0.0.1:81/").reconnect(waits);
+    let notes = Rc::new(RefCell::new(Log::default()));
+    bench.run(|shard| {
+        for _ in 0..32_768 {
+            shard.connect(connect(), Notes { log: Rc::clone(&notes), first: "" });
+        }
+    });
+    assert_eq!(notes.borrow().waits.len(), 32_768);
+    let log = begin(&bench, connect(), "");
+    assert!(log.borrow().failed[0].0.contains("too many clients"), "{:?}", log.borrow().failed);
+    assert!(log.borrow().dropped);
+}
+
+/// A handle is served by a future of the same shard.
+#[rstest]
+#[case::as_it_is(Compression::off())]
+#[case::compressed(Compression::dedicated_window())]
+fn a_future_talks_through_a_connection_of_its_shard(#[case] compression: Compression) {
+    let mut config = Config::default();
+    config.websocket.compression = CompressionMode::DedicatedWindow;
+    let bench = Bench::with_config(&config, |_| Server).route("/ws");
+    let connect = Connect::to("ws://127.0.0.1:80/ws").compression(compression);
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let hearing = Rc::clone(&heard);
+    let long = "again and ".repeat(100);
+    let said = long.clone();
+    bench.run(|shard| {
+        let opening = shard.open(connect);
+        let talk = async move {
+            let mut client = opening.await.unwrap();
+            for text in ["hello", &said] {
+                client.send(text).await.unwrap();
+            }
+            while hearing.borrow().len() < 3 {
+                let message = client.next().await.unwrap().unwrap();
+                hearing.borrow_mut().push(message.text().unwrap_or_default().to_owned());
+            }
+            client.close(CloseCode::NORMAL, "").await;
+            hearing.borrow_mut().push("closed".to_owned());
+        };
+        shard.spawn(talk).detach();
+    });
+    bench.advance(Duration::from_secs(1));
+    assert_eq!(*heard.borrow(), ["welcome", "hello", &long, "closed"]);
+    let stats = bench.shard_stats();
+    assert_eq!((stats.connections, stats.counters.panics), (0, 0));
+}
+
+/// Does with its own connection what a session can do.
+struct Versatile(Rc<RefCell<Vec<String>>>);
+
+impl ClientHandler for Versatile {
+    fn opened(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, _: &Opened) {
+        session.subscribe("news").expect("it is open");
+        session.set_timer(Duration::from_secs(1), 7).expect("it is the only one");
+        // More than is copied, from where it lies; and more than an outbox takes at ease.
+        for len in [5000, 100_000] {
+            let message = shard.message(MessageKind::Binary, &vec![7; len]);
+            session.send(message.expect("there is memory"));
+        }
+    }
+
+    fn message(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, message: Message) {
+        let same = message.iter().all(|byte| *byte == 7);
+        self.0.borrow_mut().push(format!("{} of the same {same}", message.len()));
+    }
+
+    fn drained(&mut self, _: &mut Shard, _: &mut Session<'_, ()>) {
+        self.0.borrow_mut().push("drained".to_owned());
+    }
+
+    fn timer(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>, token: u64) {
+        self.0.borrow_mut().push(format!("timer {token}"));
+        let news = shard.message(MessageKind::Binary, &[7; 9]).expect("there is memory");
+        assert_eq!(shard.publish("news", news), 1);
+        assert!(session.is_open());
+    }
+}
+
+#[test]
+fn a_session_of_ours_can_do_what_others_can() {
+    let bench = Bench::new(Server).route("/ws");
+    let notes = Rc::new(RefCell::new(Vec::new()));
+    let handler = Versatile(Rc::clone(&notes));
+    bench.run(|shard| shard.connect(Connect::to("ws://127.0.0.1:80/ws"), handler));
+    bench.advance(Duration::from_secs(2));
+    let mut notes = notes.take();
+    notes.sort();
+    let echoes = ["100000 of the same true", "5000 of the same true", "9 of the same true"];
+    let others = ["7 of the same false", "drained", "timer 7"];
+    let mut expected = [&echoes[..], &others].concat();
+    expected.sort();
+    assert_eq!(notes, expected, "the welcome has 7 bytes");
 }

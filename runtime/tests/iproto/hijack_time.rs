@@ -15,7 +15,7 @@ use rstest::rstest;
 use crate::support::packet;
 
 /// Serves nothing: the shard is there for a connection of its own.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Handler for Nothing {
     type Session = ();
@@ -244,4 +244,20 @@ fn a_packet_that_never_ends_does_not_hold_it_for_ever() {
     let took = scene.bench.now().as_millis() - began;
     assert!((5000..5010).contains(&took), "{took} ms");
     assert_eq!(scene.bench.shard_stats().connections, 0);
+}
+
+#[test]
+fn a_packet_that_is_cut_off_by_a_fin_holds_it_no_longer() {
+    let mut scene = Scene::new(Faults::none());
+    let call = scene.channel.call_within(Duration::from_millis(50), 1, "late");
+    let call = run(&scene.bench, call);
+    assert_eq!(get(&mut scene, &call), Err(CallError::Timeout));
+    let sync = scene.asked();
+    scene.write(&packet(1, sync, &[9; 40])[..20]);
+    let hijack = run(&scene.bench, scene.channel.hijack());
+    scene.turn();
+    assert!(hijack.borrow().is_none(), "the rest of it may come");
+    scene.others.shutdown(scene.server);
+    let Hijacked { unread, .. } = get(&mut scene, &hijack).unwrap();
+    assert!(unread.is_empty(), "of a packet that nobody waits for nothing is kept");
 }

@@ -1,9 +1,11 @@
 //! Clients whose end comes between two steps.
 
 use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hioload_pools::{Arena, ArenaConfig, Key, mailbox};
 use hioload_protocol::ws::CloseCode;
@@ -36,8 +38,12 @@ fn pool() -> Arena {
 }
 
 fn turn() -> (Turn<SimReactor>, ShardHandle) {
+    turn_in(&Net::new())
+}
+
+fn turn_in(net: &Net) -> (Turn<SimReactor>, ShardHandle) {
     let config = SimConfig { buffers: 16, buffer_bytes: 4096, sockets_max: 10, pool: pool() };
-    let reactor = SimReactor::new(&Net::new(), config).unwrap();
+    let reactor = SimReactor::new(net, config).unwrap();
     let (sender, letters) = mailbox::channel(16);
     let handle = ShardHandle::new(0, sender, reactor.waker());
     let mut turn = Turn::new(Parts {
@@ -111,4 +117,46 @@ fn what_ends_tries_no_other_address(#[case] end: End, #[case] turns: usize) {
         End::Drain => assert!(told.len() == 1 && told[0].contains("shuts down"), "{told:?}"),
         End::Close => assert!(told.is_empty(), "{told:?}"),
     }
+}
+
+/// A client of a name, at this step as of the next turn.
+fn at_step(turn: &mut Turn<SimReactor>, handler: Notes, step: Step) -> Key {
+    let shard = &mut turn.driver.shard;
+    let connect = Connect::to("ws://a.example/").timeout(Duration::from_millis(500));
+    let key = shard.connect(connect, handler).key;
+    let dial = shard.dials.get(key).unwrap();
+    (dial.step, dial.attempt) = (step, 1);
+    turn.seat(key);
+    key
+}
+
+#[rstest]
+#[case::without_addresses(Ok(Vec::new()), "entity not found")]
+#[case::with_an_error(Err(io::Error::other("no server answers")), "no server answers")]
+fn a_name_that_leads_nowhere_is_told(
+    #[case] found: io::Result<Vec<SocketAddr>>,
+    #[case] why: &str,
+) {
+    let (mut turn, _) = turn();
+    let failed = Rc::default();
+    let key = at_step(&mut turn, Notes(Rc::clone(&failed)), Step::Found(found));
+    turn_awake(&mut turn);
+    assert_eq!(*failed.borrow(), [format!("cannot look up `a.example`: {why}")]);
+    assert!(turn.driver.shard.dials.get(key).is_none(), "it is not gone");
+}
+
+#[test]
+fn a_look_up_that_takes_too_long_is_given_up_and_its_answer_nobody_s() {
+    let net = Net::new();
+    let (mut turn, _) = turn_in(&net);
+    let failed = Rc::default();
+    let key = at_step(&mut turn, Notes(Rc::clone(&failed)), Step::Resolving);
+    turn.driver.shard.dials.wheel.set(key.index, 1);
+    net.advance(Duration::from_millis(2));
+    turn_awake(&mut turn);
+    assert_eq!(*failed.borrow(), ["no connection within 500 ms"]);
+    let address = SocketAddr::from(([127, 0, 0, 1], 81));
+    turn.driver.shard.found(key, 1, Ok(vec![address]));
+    turn_awake(&mut turn);
+    assert_eq!((failed.borrow().len(), turn.connections()), (1, 0));
 }

@@ -136,7 +136,7 @@ impl World {
             let mut turn = Turn::new(Parts {
                 reactor,
                 place: ShardPlace { shard, cpu: 0, node: None },
-                settings: Settings::from(&config),
+                settings: Settings::simulated(&config),
                 pool: Rc::new(ScarcePool { arena: arena.clone(), net: net.clone() }),
                 letters,
                 handles: Arc::clone(&handles),
