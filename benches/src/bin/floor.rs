@@ -84,19 +84,25 @@ fn round_trip(flags: &Flags, cores: &Cores) -> Result<f64, String> {
         Ok::<_, String>(())
     });
     process::pin(cores.clients)?;
+    let asked = ask(&mut client, len, flags.measure);
+    drop(client);
+    // If it has ended early, it knows better why.
+    echo.join().map_err(|_| "the thread that answers panicked".to_owned())??;
+    asked
+}
+
+/// Asks for so long: microseconds of a round trip.
+fn ask(client: &mut TcpStream, len: usize, measure: Duration) -> Result<f64, String> {
     let mut bytes = vec![0; len];
     let (began, mut count) = (Instant::now(), 0_u32);
-    while began.elapsed() < flags.measure {
-        client.write_all(&bytes).map_err(problem)?;
-        if !receive(&mut client, &mut bytes)? {
+    while began.elapsed() < measure {
+        client.write_all(&bytes).map_err(|error| format!("the connection broke: {error}"))?;
+        if !receive(client, &mut bytes)? {
             break;
         }
         count += 1;
     }
-    let took = began.elapsed();
-    drop(client);
-    echo.join().map_err(|_| "the thread that answers panicked".to_owned())??;
-    Ok(took.as_secs_f64() * 1e6 / f64::from(count.max(1)))
+    Ok(began.elapsed().as_secs_f64() * 1e6 / f64::from(count.max(1)))
 }
 
 /// Makes a connection one that neither waits for more to send nor sleeps for what comes.
