@@ -462,7 +462,7 @@ impl<R: Reactor> Driver<R> {
     pub(super) fn received(&mut self, entry: &mut Entry, bytes: Lease) {
         match entry.phase {
             Phase::Open | Phase::Closing | Phase::Leaving => {
-                let share = if self.is_alone { Share::half_of(bytes.len()) } else { Share::ALL };
+                let share = self.share_of(entry, bytes.len());
                 let rest =
                     self.call(entry, |route, cx, entry| route.received(cx, entry, bytes, share));
                 if let Some(rest) = rest {
@@ -480,6 +480,18 @@ impl<R: Reactor> Driver<R> {
             }
             Phase::Lingering | Phase::Dead => {}
         }
+    }
+
+    /// How much of a window is read in this turn: all of it if something is due, which the end of
+    /// the window may prevent.
+    fn share_of(&self, entry: &Entry, len: usize) -> Share {
+        let now_ms = self.egress.now_ms;
+        let own = || self.egress.extras.due_ms(entry);
+        let is_due = || {
+            let deadline = timers::deadline(entry, &self.egress.settings, own());
+            deadline.is_some_and(|at| at <= now_ms)
+        };
+        if self.is_alone && !is_due() { Share::half_of(len) } else { Share::ALL }
     }
 
     fn filled(&mut self, entry: &mut Entry, lease: Lease, filled: usize) {

@@ -8,7 +8,7 @@ use crate::reactor::Reactor;
 impl<R: Reactor> Turn<R> {
     /// What is left of connections that are gone, by what it is: all zero once none is open. Of
     /// what is only kept to be used again, nothing counts.
-    pub(crate) fn residue(&self) -> [(&'static str, usize); 8] {
+    pub(crate) fn residue(&self) -> [(&'static str, usize); 9] {
         let driver = &self.driver;
         let egress = &driver.egress;
         [
@@ -20,6 +20,7 @@ impl<R: Reactor> Turn<R> {
             ("extras", egress.extras.len()),
             ("topics", egress.topics.borrow().len()),
             ("compression windows", egress.windows.len()),
+            ("windows half read", usize::from(driver.rest.is_some())),
         ]
     }
 

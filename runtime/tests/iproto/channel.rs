@@ -15,7 +15,9 @@ use hioload::ws::{Connector, block_on};
 use hioload::{Running, Shard};
 use rstest::rstest;
 
-use crate::support::{PATIENCE, Packet, Peer, Told, address, ask, echo, next, record, start};
+use crate::support::{
+    PATIENCE, Packet, Peer, Told, address, ask, echo, next, packet, record, start,
+};
 
 pub(crate) fn connector(reactor: ReactorChoice, change: impl FnOnce(&mut Config)) -> Connector {
     let mut config = Config::default();
@@ -413,4 +415,36 @@ fn a_server_without_a_handler_for_a_code_answers_at_once() {
     assert_eq!(channel.call_blocking(77, "?").unwrap(), [0xff; 4][..]);
     connector.stop().unwrap();
     server.stop().unwrap();
+}
+
+/// All responses were there before the shard looked, in one window.
+#[rstest]
+fn a_stall_times_out_no_call_whose_response_is_there(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let connector = connector(reactor, |_| {});
+    let (_listener, channel, mut peer) = listen(&connector, |it| it);
+    let calls: Vec<_> = (0..128)
+        .map(|_| channel.call_within(Duration::from_millis(300), 1, &[7; 50][..]))
+        .collect();
+    let mut answers = Vec::new();
+    for _ in 0..128 {
+        let it = peer.read();
+        answers.extend(packet(it.msg, it.sync, &it.body));
+    }
+    // The shard does nothing for a while, as if its machine did nothing.
+    let (began, has_begun) = mpsc::channel();
+    connector
+        .handle()
+        .run(move |_| {
+            began.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(600));
+        })
+        .unwrap();
+    has_begun.recv().unwrap();
+    peer.write(&answers);
+    let ended: Vec<_> = calls.into_iter().map(block_on).collect();
+    let failed = ended.iter().filter(|it| it.is_err()).count();
+    assert_eq!(failed, 0, "of 128, {:?}", ended.iter().find(|it| it.is_err()));
+    connector.stop().unwrap();
 }
