@@ -134,6 +134,9 @@ impl Bridge {
             self.fail_set_up(|| ConnectError::Stopped);
             return end(session, wish);
         }
+        if let Some(member) = &self.member {
+            member.setting_up();
+        }
         // One of two at the most, and it is open.
         let _ = session.set_timer(self.timeout, SET_UP_TIMER);
         let fresh = FreshChannel::new(Arc::clone(&self.line), number);
@@ -164,18 +167,25 @@ impl Bridge {
             }
             // It is about to end, and will say why.
             Some(Ok(())) | None => {}
-            Some(Err(reason)) => {
-                self.fail_set_up(|| ConnectError::SetUp { reason });
+            Some(Err(_)) => {
+                self.fail_set_up(|| ConnectError::Stopped);
                 session.close();
             }
         }
     }
 
-    /// The connection will not be opened; the first cause counts. `false`: nobody sets it up.
+    /// The connection will not be opened; the first cause counts, and what the set-up itself said
+    /// is one. `false`: nobody sets it up.
     fn fail_set_up(&mut self, why: impl FnOnce() -> ConnectError) -> bool {
-        let is_it = self.line.lock().drop_set_up();
+        let mut state = self.line.lock();
+        let said = state.set_up_end();
+        let is_it = state.drop_set_up();
+        drop(state);
         if is_it {
-            self.failure = Some(why());
+            self.failure = Some(match said {
+                Some(Err(reason)) => ConnectError::SetUp { reason },
+                Some(Ok(())) | None => why(),
+            });
             self.set_up = None;
         }
         is_it
@@ -357,11 +367,12 @@ impl Handler for Bridge {
 
     fn answered(
         &mut self,
-        _: &mut Shard,
+        shard: &mut Shard,
         session: &mut Session<'_, ()>,
         token: u64,
         response: Result<Body, CallError>,
     ) {
+        let is_answer = response.is_ok();
         let ended = match response {
             Ok(body) => Ended::Response(self.blocks.copy(&body)),
             Err(error) => Ended::Failed(error),
@@ -371,6 +382,11 @@ impl Handler for Bridge {
         let finished = state.finish(Key::from_u64(token), ended);
         drop(state);
         finished.wake();
+        if is_answer && self.set_up.is_some() {
+            // A server that refuses may end the connection right behind its answer, and the set-up
+            // is to say why.
+            shard.run_ready();
+        }
     }
 
     fn drained(&mut self, shard: &mut Shard, session: &mut Session<'_, ()>) {

@@ -228,8 +228,8 @@ impl State {
     }
 
     /// How the set-up of the connection ended, if it has.
-    pub(super) fn set_up_end(&mut self) -> Option<SetUpEnd> {
-        self.set_up.as_mut()?.ended.take()
+    pub(super) fn set_up_end(&self) -> Option<SetUpEnd> {
+        self.set_up.as_ref()?.ended.clone()
     }
 
     /// The set-up is not waited for any more. `false`: there is none.

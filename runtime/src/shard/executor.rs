@@ -6,10 +6,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use async_task::Runnable;
@@ -78,9 +80,10 @@ impl Executor {
         !self.ready.is_empty()
     }
 
-    /// Takes out one task that is ready, to be run by the caller.
-    pub(crate) fn next(&self) -> Option<Runnable> {
-        self.ready.pop()
+    /// Polls the next future that is ready, if there is one; an error is a panic in it.
+    pub(crate) fn run_next(&self) -> Option<thread::Result<bool>> {
+        let task = self.ready.pop()?;
+        Some(catch_unwind(AssertUnwindSafe(|| task.run())))
     }
 }
 
@@ -145,7 +148,9 @@ impl Future for Sleep {
         });
         self.serial = Some(serial);
         let waker = cx.waker().clone();
-        self.timers.sleepers.borrow_mut().insert((self.at, serial), waker);
+        // The one before is a user's, and is dropped while nothing is borrowed.
+        let known = self.timers.sleepers.borrow_mut().insert((self.at, serial), waker);
+        drop(known);
         Poll::Pending
     }
 }

@@ -335,8 +335,7 @@ impl<R: Reactor> Turn<R> {
 
     fn run_tasks(&mut self) {
         for _ in 0..Executor::POLLS_MAX {
-            let Some(task) = self.driver.shard.executor.next() else { return };
-            let ran = catch_unwind(AssertUnwindSafe(|| task.run()));
+            let Some(ran) = self.driver.shard.executor.run_next() else { return };
             self.note_panic(ran.err());
         }
     }

@@ -65,7 +65,9 @@ impl Future for Response {
         if let Some(result) = self.slot.result.borrow_mut().take() {
             return Poll::Ready(result);
         }
-        *self.slot.waker.borrow_mut() = Some(cx.waker().clone());
+        // The one before is a user's, and is dropped while nothing is borrowed.
+        let known = self.slot.waker.replace(Some(cx.waker().clone()));
+        drop(known);
         Poll::Pending
     }
 }
