@@ -102,8 +102,9 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Whether trying again later may help: the network, the look-up, time, the set-up of an iproto
-    /// connection, and the HTTP statuses 408, 429 and 5xx; not a wrong URL, nor an answer that will be the same again. A connection
-    /// that is to [reconnect](super::Reconnect) is given up after an error that is not temporary.
+    /// connection, and the HTTP statuses 408, 429 and 5xx; not a wrong URL, nor an answer that will be
+    /// the same again. A connection that is to [reconnect](super::Reconnect) is given up after an
+    /// error that is not temporary.
     ///
     /// # Examples
     /// ```

@@ -22,6 +22,12 @@ pub(super) struct Callbacks {
     pub(super) init: Option<Init>,
 }
 
+impl Callbacks {
+    pub(super) const fn is_any(&self) -> bool {
+        self.request.is_some() || self.notify.is_some() || self.init.is_some()
+    }
+}
+
 impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callbacks")

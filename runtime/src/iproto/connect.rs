@@ -76,6 +76,10 @@ impl Connect {
     /// answer to it for a request in turn: answer the codes that the server does ask for, and
     /// [discard](super::Reply::discard) the replies to others.
     ///
+    /// Both sides number what they ask from 1 on, and a request with the code and the number of a call
+    /// of ours that waits is taken for the response to it: nothing on the wire tells them apart. So
+    /// the codes that the server asks for are to be others than those that it is asked for.
+    ///
     /// # Examples
     /// ```
     /// use hioload::iproto::Connect;
@@ -132,7 +136,7 @@ impl Connect {
     /// may pass.
     ///
     /// It is for a [`Channel`] or a pool; a [`ClientHandler`](super::ClientHandler) makes its calls
-    /// when it is told that the connection is open.
+    /// when it is told that the connection is open, and connecting it with an `init` fails.
     ///
     /// # Examples
     /// ```no_run
@@ -192,6 +196,19 @@ impl Connect {
 
     pub(super) fn callbacks(&self) -> (Callbacks, Duration) {
         (self.callbacks.clone(), self.timeout)
+    }
+
+    /// The same for a handler, which has methods instead of functions.
+    pub(crate) fn plan_for_handler(self) -> Result<Plan, ConnectError> {
+        if self.callbacks.is_any() {
+            return Err(ConnectError::SetUp {
+                reason:
+                    "`init`, `on_request` and `on_notify` are for a channel or a pool; a handler \
+                         has `opened`, `request` and `notify`"
+                        .into(),
+            });
+        }
+        self.plan()
     }
 
     pub(super) const fn reconnects(&self) -> bool {

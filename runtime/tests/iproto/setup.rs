@@ -4,15 +4,15 @@ use std::future::{Future, pending};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hioload::config::{ReactorChoice, ShardCount};
 use hioload::iproto::{
-    CallError, Channel, Connect, ConnectError, FreshChannel, Handler, Peer as Who, Pool, Reconnect,
-    Request, SHUTDOWN, Session,
+    CallError, Channel, ClientHandler, Connect, ConnectError, FreshChannel, Handler, Peer as Who,
+    Pool, Reconnect, Request, SHUTDOWN, Session,
 };
 use hioload::ws::{Connector, block_on};
 use hioload::{Running, Server, Shard};
@@ -20,7 +20,7 @@ use rstest::rstest;
 
 use crate::channel::{accept, connector};
 use crate::restarts::free_address;
-use crate::support::{PATIENCE, Packet, Peer};
+use crate::support::{PATIENCE, Packet, Peer, packet};
 
 /// What the set-up of the tests asks.
 const TOKEN: u32 = 1;
@@ -278,16 +278,7 @@ fn a_pool_says_how_the_set_up_failed_and_dials_again(
     assert_eq!(call.join().unwrap().unwrap(), "?");
     let stats = pool.stats();
     assert_eq!((stats.online, stats.dials, stats.dials_failed), (1, 4, 3));
-    // Another one, whose only attempt hangs.
-    let hanging = Pool::to(listener.local_addr().unwrap().to_string()).on(connector.handle());
-    let hanging = hanging.connect_timeout(Duration::from_millis(200)).init(hangs).build().unwrap();
-    let error = block_on(hanging.init()).expect_err("it hangs");
-    assert!(
-        matches!(error, ConnectError::SetUp { .. } | ConnectError::Timeout { .. }),
-        "both are over at the same time: {error:?}"
-    );
     pool.close();
-    hanging.close();
     connector.stop().unwrap();
 }
 
@@ -411,5 +402,110 @@ fn the_server_may_ask_during_the_set_up(
     assert_eq!(peer.call(5, 1, b"?"), b"a challenge");
     peer.send(TOKEN, token.sync, b"");
     assert!(opening.join().unwrap().unwrap().is_open());
+    connector.stop().unwrap();
+}
+
+fn setup_error(reactor: ReactorChoice, end: impl FnOnce(&mut Peer, Vec<u8>)) -> ConnectError {
+    let connector = connector(reactor, |_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = Connect::to(listener.local_addr().unwrap().to_string()).timeout(PATIENCE);
+    let opening = connect
+        .init(|fresh| async move {
+            let answer = fresh.call_within(PATIENCE, 1, "token").await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            if answer == "welcome" { Ok(()) } else { Err("the token was refused".to_owned()) }
+        })
+        .open_on(&connector);
+    let opening = std::thread::spawn(move || block_on(opening));
+    let mut peer = accept(&listener);
+    let asked = peer.read();
+    let answer = packet(1, asked.sync, b"go away");
+    end(&mut peer, answer);
+    let error = opening.join().unwrap().expect_err("refused");
+    connector.stop().unwrap();
+    error
+}
+
+#[rstest]
+fn a_server_that_refuses_and_closes_is_quoted(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        let error = setup_error(reactor, |peer, answer| {
+            peer.write(&answer);
+            peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        said.push(error.to_string());
+    }
+    assert!(said.iter().all(|it| it.ends_with("the token was refused")), "{said:#?}");
+}
+
+#[rstest]
+fn a_server_that_refuses_and_shuts_down_is_quoted(
+    #[values(ReactorChoice::Uring, ReactorChoice::Epoll)] reactor: ReactorChoice,
+) {
+    let error = setup_error(reactor, |peer, mut answer| {
+        answer.extend(packet(SHUTDOWN, 0, b""));
+        peer.write(&answer);
+    });
+    assert!(error.to_string().ends_with("the token was refused"), "{error}");
+}
+
+/// A pool that its own function knows is kept by itself, also after its end.
+#[test]
+fn a_pool_that_was_closed_lets_go_of_its_functions() {
+    let connector = connector(ReactorChoice::Epoll, |_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own: Arc<OnceLock<Pool>> = Arc::default();
+    let (known, (sender, gone)) = (Arc::clone(&own), mpsc::channel());
+    let guard = Gone(sender);
+    let pool = Pool::to(listener.local_addr().unwrap().to_string())
+        .on(connector.handle())
+        .on_notify(move |_, _, _| {
+            let _ = (&guard, known.get().is_some());
+        })
+        .build()
+        .unwrap();
+    own.set(pool.clone()).ok().unwrap();
+    drop(own);
+    block_on(pool.init()).unwrap();
+    pool.close();
+    block_on(pool.done());
+    drop(pool);
+    gone.recv_timeout(PATIENCE).expect("nobody can use the pool any more");
+    connector.stop().unwrap();
+}
+
+/// What a handler would have to do for itself is not left out in silence.
+#[test]
+fn functions_of_a_channel_are_refused_where_a_handler_serves() {
+    struct Told(mpsc::Sender<String>);
+    impl Handler for Told {
+        type Session = ();
+
+        fn accept(&mut self, _: &mut Shard, _: &Who<'_>) -> Option<()> {
+            None
+        }
+
+        fn request(&mut self, _: &mut Shard, _: &mut Session<'_, ()>, _: Request) {}
+    }
+    impl ClientHandler for Told {
+        fn failed(&mut self, _: &mut Shard, error: &ConnectError) {
+            self.0.send(error.to_string()).unwrap();
+        }
+    }
+    let connector = connector(ReactorChoice::Epoll, |_| {});
+    let (sender, said) = mpsc::channel();
+    let connect = move |shard: &mut Shard| {
+        let connect = Connect::to("127.0.0.1:1").init(authenticate);
+        shard.connect_iproto(connect, Told(sender));
+    };
+    connector.handle().run(connect).unwrap();
+    let sentence = said.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        sentence.contains("`init`, `on_request` and `on_notify` are for a channel"),
+        "{sentence}"
+    );
     connector.stop().unwrap();
 }

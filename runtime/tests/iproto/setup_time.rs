@@ -96,3 +96,13 @@ fn a_set_up_that_succeeds_opens_the_connection() {
     bench.advance(ms(1));
     assert_eq!((pool.stats().online, pool.stats().dials, pool.stats().dials_failed), (5, 5, 0));
 }
+
+#[test]
+fn a_pool_whose_set_up_hangs_says_so() {
+    let bench = Bench::new(Nothing);
+    let pool = somebody(&bench).init(|_| pending::<Result<(), String>>()).build().unwrap();
+    let init = run(&bench, async move { pool.init().await.map_err(|error| error.to_string()) });
+    let (took, result) = until(&bench, &init);
+    let error = result.unwrap_err();
+    assert!(error.contains("set-up"), "after {took} ms: {error}");
+}

@@ -158,7 +158,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Serves what the server asks on any connection of the pool: see [`Connect::on_request`].
+    /// Serves what the server asks on any connection of the pool: see [`Connect::on_request`]. A clone
+    /// of the pool in it keeps the pool open until that is closed or shut down.
     pub fn on_request(
         mut self,
         serve: impl Fn(&mut Shard, Request) + Send + Sync + 'static,
@@ -233,7 +234,6 @@ impl PoolBuilder {
         let rule = Reconnect::default().first(self.redial_interval).max(self.redial_interval_max);
         let rule = if self.redial_forever { rule } else { rule.within(self.redial_timeout) };
         let settings = Settings {
-            connect: self.connect.timeout(self.connect_timeout).reconnect(rule.always()),
             size: self.size,
             connect_timeout: self.connect_timeout,
             notice_timeout: self.notice_timeout,
@@ -241,7 +241,8 @@ impl PoolBuilder {
             rate_wait: self.rate_wait,
             waiting_max: self.waiting_max,
         };
-        Ok(Pool { owner: Owner(Shared::new(settings, self.rate, shard)).into() })
+        let connect = self.connect.timeout(self.connect_timeout).reconnect(rule.always());
+        Ok(Pool { owner: Owner(Shared::new(settings, connect, self.rate, shard)).into() })
     }
 
     /// A pool with one connection that is open, as after [`Pool::init`]; the others are dialled in

@@ -26,7 +26,6 @@ use crate::ws::{Poller, Waiters, Wakes};
 /// What does not change.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) connect: Connect,
     pub(super) size: usize,
     pub(super) connect_timeout: Duration,
     pub(super) notice_timeout: Duration,
@@ -47,6 +46,8 @@ struct Waiting {
 }
 
 pub(super) struct State {
+    /// How each connection is opened, until the pool has ended: its functions may know the pool.
+    connect: Option<Connect>,
     /// The connections that are open, in the order of their turns.
     pub(super) online: Vec<Channel>,
     next: usize,
@@ -113,9 +114,15 @@ impl Refusals {
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, rate: (f64, u32), shard: ShardHandle) -> Arc<Self> {
+    pub(super) fn new(
+        settings: Settings,
+        connect: Connect,
+        rate: (f64, u32),
+        shard: ShardHandle,
+    ) -> Arc<Self> {
         let (per_second, burst) = rate;
         let state = State {
+            connect: Some(connect),
             online: Vec::with_capacity(settings.size),
             next: 0,
             places: (0..settings.size).map(|_| None).collect(),
@@ -205,8 +212,9 @@ impl Shared {
     }
 
     /// Makes a connection for each place that has none.
-    fn fill(self: &Arc<Self>, state: &mut State) -> Vec<Bridge> {
+    fn fill(self: &Arc<Self>, state: &mut State) -> Vec<(Bridge, Connect)> {
         let mut bridges = Vec::new();
+        let Some(connect) = &state.connect else { return bridges };
         if state.vacant == 0 || state.stopped {
             return bridges;
         }
@@ -216,15 +224,15 @@ impl Shared {
                 let (made, line) = Channel::new();
                 *channel = Some(made);
                 let member = Member { pool: Arc::clone(self), place };
-                bridges.push(Bridge::new(line, true, Some(member)));
+                bridges.push((Bridge::new(line, true, Some(member)), connect.clone()));
             }
         }
         bridges
     }
 
-    fn begin(self: &Arc<Self>, bridges: Vec<Bridge>) {
-        for bridge in bridges {
-            let (pool, connect) = (Arc::clone(self), self.settings.connect.clone());
+    fn begin(self: &Arc<Self>, bridges: Vec<(Bridge, Connect)>) {
+        for (bridge, connect) in bridges {
+            let pool = Arc::clone(self);
             self.shard.order(Order::Run(Box::new(move |shard| {
                 pool.lock().request_timeout = shard.iproto_timeout();
                 bridge.begin(shard, connect);
@@ -239,12 +247,14 @@ impl Shared {
         state.stopped = true;
         let gone = mem::take(&mut state.online);
         state.wake(&mut wakes, |_| true);
+        let mut connect = None;
         if state.vacant == self.settings.size {
+            connect = state.connect.take();
             wakes.add_all(&mut state.watchers);
         }
         let channels: Vec<Channel> = state.places.iter().flatten().cloned().collect();
         drop(state);
-        drop(gone);
+        drop((gone, connect));
         channels.iter().for_each(|channel| channel.wish(wish));
         wakes.call();
     }
@@ -309,6 +319,12 @@ impl Member {
         wakes.call();
     }
 
+    /// The connection is being set up: who gives up waiting is told so.
+    pub(in super::super) fn setting_up(&self) {
+        let reason = "it has not ended yet".into();
+        self.pool.lock().error.get_or_insert(ConnectError::SetUp { reason });
+    }
+
     pub(in super::super) fn failed(&self, error: &ConnectError) {
         let mut state = self.pool.lock();
         state.counted.dials += 1;
@@ -335,6 +351,8 @@ impl Member {
             state.vacant += 1;
         }
         let redials = was_wished && !state.stopped;
+        let is_over = state.stopped && state.vacant == self.pool.settings.size;
+        let connect = if is_over { state.connect.take() } else { None };
         if state.vacant == self.pool.settings.size && !redials {
             // Who only lets time pass goes on with that.
             let size = self.pool.settings.size;
@@ -345,7 +363,7 @@ impl Member {
             wakes.add_all(&mut state.watchers);
         }
         drop(state);
-        drop(channel);
+        drop((channel, connect));
         wakes.call();
         if redials {
             self.pool.dial();

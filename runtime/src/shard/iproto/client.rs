@@ -15,7 +15,7 @@ use crate::shard::Shard;
 use crate::shard::client::{ClientCall, ClientRoute, DialledRoute};
 use crate::shard::entry::Phase;
 use crate::shard::route::Context;
-use crate::ws::{ClientId, ConnectError, Opened};
+use crate::ws::{ClientId, ConnectError, Opened, Plan};
 
 /// Serves one connection to an iproto server, on a shard, by callbacks. See
 /// [`Handler`](super::IprotoHandler), whose methods these are, but for what a connection that we
@@ -291,7 +291,8 @@ impl Shard {
         connect: Connect,
         handler: H,
     ) -> ClientId {
-        self.dial_iproto(connect, ByUser(handler))
+        let plan = connect.plan_for_handler();
+        self.dial_planned(plan, ByUser(handler))
     }
 
     pub(crate) fn dial_iproto<D: IprotoDialled>(
@@ -299,10 +300,18 @@ impl Shard {
         connect: Connect,
         handler: D,
     ) -> ClientId {
+        self.dial_planned(connect.plan(), handler)
+    }
+
+    fn dial_planned<D: IprotoDialled>(
+        &mut self,
+        plan: Result<Plan, ConnectError>,
+        handler: D,
+    ) -> ClientId {
         let serves = handler.serves();
         let route = IprotoRoute::new(handler, 1);
         let route = if serves { route } else { route.serving_nothing() };
-        self.dial_route(connect.plan(), Box::new(ClientRoute(route)))
+        self.dial_route(plan, Box::new(ClientRoute(route)))
     }
 
     /// As [`iproto::Connect::open`](Connect::open), with the connection on this shard.
