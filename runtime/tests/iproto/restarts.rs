@@ -88,26 +88,30 @@ impl Life {
         let mut command = command(&format!("{reactor} {address}"));
         let mut life = Self(command.stdout(Stdio::piped()).spawn().unwrap());
         let mut stdout = BufReader::new(life.0.stdout.take().unwrap());
-        assert!(is_ready(&mut stdout), "the server does not start");
-        scope.spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                // The last line may have been cut off: that one was not answered.
-                if let Some(name) = line.strip_prefix(DID).and_then(|name| name.parse().ok()) {
-                    *executed.lock().unwrap().entry(name).or_default() += 1;
-                }
+        let note = move |line: &str| {
+            // The harness writes before the first line. The last one may have been cut off: that
+            // call was not answered.
+            let name = line.split_once(DID).map(|(_, name)| name);
+            if let Some(name) = name.and_then(|name| name.parse().ok()) {
+                *executed.lock().unwrap().entry(name).or_default() += 1;
             }
+        };
+        assert!(is_ready(&mut stdout, note), "the server does not start");
+        scope.spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| note(&line));
         });
         life
     }
 }
 
-fn is_ready(stdout: &mut BufReader<ChildStdout>) -> bool {
+/// Waits until the server says so. It may have executed calls by then.
+fn is_ready(stdout: &mut BufReader<ChildStdout>, note: impl Fn(&str)) -> bool {
     let mut line = String::new();
     while stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-        // The harness writes before it.
         if line.ends_with("ready\n") {
             return true;
         }
+        note(line.trim_end());
         line.clear();
     }
     false
