@@ -37,6 +37,9 @@ pub(super) fn scenario(mut sim: Sim) -> Sim {
     sim.configure(|config| {
         config.iproto.ping_interval_ms = 5000;
         config.iproto.requests_max = requests_max;
+        // A response that comes after that is a request, on the wire, which no peer here has made:
+        // one that stalls while the clock jumps answers later than the default.
+        config.iproto.late_ms = 3_600_000;
     })
     .iproto(|_shard| Api { asked: BTreeMap::new(), next: 0 })
     .callers(callers, move |_number| Asker::new(&mut rng))
