@@ -485,13 +485,14 @@ impl<R: Reactor> Driver<R> {
     /// How much of a window is read in this turn: all of it if something is due, which the end of
     /// the window may prevent.
     fn share_of(&self, entry: &Entry, len: usize) -> Share {
-        let now_ms = self.egress.now_ms;
-        let own = || self.egress.extras.due_ms(entry);
-        let is_due = || {
-            let deadline = timers::deadline(entry, &self.egress.settings, own());
-            deadline.is_some_and(|at| at <= now_ms)
-        };
-        if self.is_alone && !is_due() { Share::half_of(len) } else { Share::ALL }
+        let share = if self.is_alone { Share::half_of(len) } else { Share::ALL };
+        if share == Share::ALL {
+            return share;
+        }
+        let own = self.egress.extras.due_ms(entry);
+        let deadline = timers::deadline(entry, &self.egress.settings, own);
+        let is_due = deadline.is_some_and(|at| at <= self.egress.now_ms);
+        if is_due { Share::ALL } else { share }
     }
 
     fn filled(&mut self, entry: &mut Entry, lease: Lease, filled: usize) {

@@ -12,7 +12,7 @@ const LONG_BYTES_MIN: usize = 4096;
 const SMALL_BYTES_MAX: usize = 1024;
 
 /// What a route has to read of a window in this turn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     /// This much may be left for the next turn.
     rest_max: usize,
