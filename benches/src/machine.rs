@@ -50,6 +50,27 @@ impl Cores {
     }
 }
 
+/// The flags that name them.
+#[derive(clap::Args, Debug)]
+pub struct CoreFlags {
+    /// The core of the servers [default: the last but one that may be used]
+    #[arg(long, value_name = "CORE")]
+    server_core: Option<usize>,
+    /// The core of the clients [default: the last that may be used]
+    #[arg(long, value_name = "CORE")]
+    client_core: Option<usize>,
+}
+
+impl CoreFlags {
+    /// As [`Cores::choose`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn choose(&self) -> Result<Cores, String> {
+        Cores::choose(self.server_core, self.client_core)
+    }
+}
+
 /// A time on a command line, in seconds.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hioload_benches::figures::Spread;
-use hioload_benches::machine::{Cores, seconds};
+use hioload_benches::machine::{CoreFlags, Cores, seconds};
 use hioload_benches::{command_line, network, process};
 use serde_json::json;
 
@@ -27,12 +27,8 @@ struct Flags {
     /// How long each time, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "0.7", value_parser = seconds)]
     measure: Duration,
-    /// The core that answers [default: the last but one that may be used]
-    #[arg(long, value_name = "CORE")]
-    server_core: Option<usize>,
-    /// The core that asks [default: the last that may be used]
-    #[arg(long, value_name = "CORE")]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    cores: CoreFlags,
     /// Stay in the network of the machine
     #[arg(long)]
     host_network: bool,
@@ -49,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> Result<(), String> {
-    let cores = Cores::choose(flags.server_core, flags.client_core)?;
+    let cores = flags.cores.choose()?;
     let network = network::isolate(flags.host_network)?;
     let round = |_| round_trip(flags, &cores);
     let rounds = (0..flags.rounds).map(round).collect::<Result<Vec<f64>, _>>()?;

@@ -16,7 +16,9 @@ use clap::Parser;
 use hioload_benches::builds::Checkouts;
 use hioload_benches::command_line;
 use hioload_benches::documents::documents;
-use hioload_benches::machine::{CONGESTION_CONTROL, Cores, LOAD_AVERAGE, read_word, seconds};
+use hioload_benches::machine::{
+    CONGESTION_CONTROL, CoreFlags, Cores, LOAD_AVERAGE, read_word, seconds,
+};
 use hioload_benches::process;
 use hioload_benches::server::Server;
 
@@ -64,12 +66,8 @@ struct Flags {
     peers: Vec<Peer>,
     #[command(flatten)]
     checkouts: Checkouts,
-    /// The core of the servers [default: the last but one that may be used]
-    #[arg(long, value_name = "CORE")]
-    server_core: Option<usize>,
-    /// The core of the clients [default: the last that may be used]
-    #[arg(long, value_name = "CORE")]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    cores: CoreFlags,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -88,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(flags: &Flags) -> Result<(), String> {
-    let cores = Cores::choose(flags.server_core, flags.client_core)?;
+    let cores = flags.cores.choose()?;
     let wanted = PEERS.into_iter();
     let wanted = wanted.filter(|peer| flags.peers.is_empty() || flags.peers.contains(peer));
     let built: Vec<(Peer, Result<Built, String>)> = wanted

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use hioload_benches::machine::{Cores, LOAD_AVERAGE, read_word, seconds};
+use hioload_benches::machine::{CoreFlags, Cores, LOAD_AVERAGE, read_word, seconds};
 use hioload_benches::progress::Progress;
 use hioload_benches::{command_line, network, process};
 use serde_json::{Value, json};
@@ -48,12 +48,8 @@ struct Flags {
     /// How long calls are made before that, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "0.3", value_parser = seconds)]
     warm_up: Duration,
-    /// The core of the servers [default: the last but one that may be used]
-    #[arg(long, value_name = "CORE")]
-    server_core: Option<usize>,
-    /// The core of the clients [default: the last that may be used]
-    #[arg(long, value_name = "CORE")]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    cores: CoreFlags,
     /// Stay in the network of the machine
     #[arg(long)]
     host_network: bool,
@@ -92,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(flags: &Flags) -> Result<(), String> {
-    let cores = Cores::choose(flags.server_core, flags.client_core)?;
+    let cores = flags.cores.choose()?;
     eprintln!("building");
     let programs = Programs::build(flags.go.as_deref())?;
     if let Some(problem) = programs.go_problem() {

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hioload_benches::builds::Checkouts;
-use hioload_benches::machine::{CONGESTION_CONTROL, Cores, LOAD_AVERAGE, read_word};
+use hioload_benches::machine::{CONGESTION_CONTROL, CoreFlags, Cores, LOAD_AVERAGE, read_word};
 use hioload_benches::server::Server;
 use hioload_benches::{command_line, process};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -51,12 +51,8 @@ struct Flags {
     peers: Vec<Peer>,
     #[command(flatten)]
     checkouts: Checkouts,
-    /// The core of the servers [default: the last but one that may be used]
-    #[arg(long, value_name = "CORE")]
-    server_core: Option<usize>,
-    /// The core of the subscribers [default: the last that may be used]
-    #[arg(long, value_name = "CORE")]
-    client_core: Option<usize>,
+    #[command(flatten)]
+    cores: CoreFlags,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -92,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(flags: &Flags) -> Result<(), String> {
-    let cores = Cores::choose(flags.server_core, flags.client_core)?;
+    let cores = flags.cores.choose()?;
     raise_descriptors(u64::from(flags.subscribers) + OTHER_DESCRIPTORS)?;
     let wanted = PEERS.into_iter();
     let wanted = wanted.filter(|peer| flags.peers.is_empty() || flags.peers.contains(peer));
