@@ -228,14 +228,20 @@ fn a_packet_that_was_thrown_away_is_so_to_its_end(#[case] faults: Faults) {
     }
 }
 
-#[test]
-fn a_packet_that_never_ends_does_not_hold_it_for_ever() {
+/// A channel whose call has timed out, and that then gets a part of the response.
+fn half_a_late_response() -> Scene {
     let mut scene = Scene::new(Faults::none());
     let call = scene.channel.call_within(Duration::from_millis(50), 1, "late");
     let call = run(&scene.bench, call);
     assert_eq!(get(&mut scene, &call), Err(CallError::Timeout));
     let sync = scene.asked();
     scene.write(&packet(1, sync, &[9; 40])[..20]);
+    scene
+}
+
+#[test]
+fn a_packet_that_never_ends_does_not_hold_it_for_ever() {
+    let mut scene = half_a_late_response();
     let began = scene.bench.now().as_millis();
     let hijack = run(&scene.bench, scene.channel.hijack());
     scene.until("its time is over", |_| hijack.borrow().is_some());
@@ -248,12 +254,7 @@ fn a_packet_that_never_ends_does_not_hold_it_for_ever() {
 
 #[test]
 fn a_packet_that_is_cut_off_by_a_fin_holds_it_no_longer() {
-    let mut scene = Scene::new(Faults::none());
-    let call = scene.channel.call_within(Duration::from_millis(50), 1, "late");
-    let call = run(&scene.bench, call);
-    assert_eq!(get(&mut scene, &call), Err(CallError::Timeout));
-    let sync = scene.asked();
-    scene.write(&packet(1, sync, &[9; 40])[..20]);
+    let mut scene = half_a_late_response();
     let hijack = run(&scene.bench, scene.channel.hijack());
     scene.turn();
     assert!(hijack.borrow().is_none(), "the rest of it may come");
